@@ -1,0 +1,1 @@
+//! Long image descriptions from a vision-language model. The only crate that opens a socket.

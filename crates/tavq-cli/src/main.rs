@@ -1,0 +1,2 @@
+//! The tavq command.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Image quality, codebook use and text retrieval.

@@ -1,0 +1,25 @@
+//! What can go wrong in a quantizer or backbone.
+
+/// Errors of the seams in this crate, which backbones share.
+#[derive(Debug, thiserror::Error)]
+pub enum QuantError {
+    /// A tensor has another shape than the contract says.
+    #[error(transparent)]
+    Shape(#[from] tavq_torch::ShapeError),
+    /// A configuration value is out of its range.
+    #[error("{field}: expected {expected}, found {found}")]
+    Config {
+        /// Path of the field.
+        field: String,
+        /// The allowed values.
+        expected: String,
+        /// The value given.
+        found: String,
+    },
+    /// libtorch refused an operation.
+    #[error("libtorch: {0}")]
+    Torch(#[from] tch::TchError),
+    /// A named-tensor file could not be used.
+    #[error(transparent)]
+    File(#[from] tavq_torch::FileError),
+}

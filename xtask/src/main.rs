@@ -1,0 +1,2 @@
+//! Everything around the build.
+fn main() {}
