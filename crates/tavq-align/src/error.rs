@@ -1,0 +1,22 @@
+//! What can go wrong in the alignment.
+
+/// Errors of this crate.
+#[derive(Debug, thiserror::Error)]
+pub enum AlignError {
+    /// A tensor has another shape than the contract says.
+    #[error(transparent)]
+    Shape(#[from] tavq_torch::ShapeError),
+    /// A configuration value is out of its range.
+    #[error("{field}: expected {expected}, found {found}")]
+    Config {
+        /// Path of the field.
+        field: String,
+        /// The allowed values.
+        expected: String,
+        /// The value given.
+        found: String,
+    },
+    /// libtorch refused an operation.
+    #[error("libtorch: {0}")]
+    Torch(#[from] tch::TchError),
+}

@@ -1,0 +1,79 @@
+//! Copies a file's tensors into the variables of a `VarStore`, all of them or none.
+
+use std::collections::HashSet;
+
+use tch::nn::VarStore;
+
+use crate::{FileError, TensorFile};
+
+/// Loads every variable of `store` from the tensor named `prefix` + its own name.
+///
+/// Nothing is copied unless every variable has a tensor of its shape and every tensor under the prefix
+/// has a variable; the error lists all that do not. Values are converted to the variable's own type and device.
+pub fn load_variables(store: &VarStore, file: &TensorFile, prefix: &str) -> Result<(), FileError> {
+    let mut variables: Vec<_> = store.variables().into_iter().collect();
+    variables.sort_by(|a, b| a.0.cmp(&b.0));
+    let mut problems = Vec::new();
+    let mut known = HashSet::new();
+    for (name, variable) in &variables {
+        let full = format!("{prefix}{name}");
+        match file.shape(&full) {
+            None => problems.push(format!("{full}: missing")),
+            Some(found) if found != variable.size() => {
+                problems.push(format!("{full}: expected shape {:?}, found {found:?}", variable.size()));
+            }
+            Some(_) => {}
+        }
+        known.insert(full);
+    }
+    for name in file.names() {
+        if name.starts_with(prefix) && !known.contains(&name) {
+            problems.push(format!("{name}: not expected"));
+        }
+    }
+    if !problems.is_empty() {
+        return Err(FileError::Tensors { path: file.path().to_path_buf(), problems });
+    }
+    for (name, mut variable) in variables {
+        let value = file.get(&format!("{prefix}{name}"))?;
+        tch::no_grad(|| variable.f_copy_(&value)).map_err(|e| file.problem(format!("{prefix}{name}: {e}")))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::write_tensors;
+    use tch::{Device, Kind, Tensor};
+
+    #[test]
+    fn lists_every_problem_and_copies_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("m.safetensors");
+        let one = |n: &[i64]| Tensor::ones(n, (Kind::Float, Device::Cpu));
+        write_tensors(&path, &[("m.a".into(), one(&[2])), ("m.b".into(), one(&[3])), ("m.x".into(), one(&[1]))], &[])
+            .unwrap();
+        let file = TensorFile::open(&path).unwrap();
+        let store = VarStore::new(Device::Cpu);
+        let a = store.root().zeros("a", &[2]);
+        let _b = store.root().zeros("b", &[4]);
+        let _c = store.root().zeros("c", &[1]);
+        let text = load_variables(&store, &file, "m.").unwrap_err().to_string();
+        for part in ["m.b: expected shape [4], found [3]", "m.c: missing", "m.x: not expected"] {
+            assert!(text.contains(part), "{text}");
+        }
+        assert_eq!(a.sum(Kind::Float).double_value(&[]), 0.0);
+    }
+
+    #[test]
+    fn keeps_the_variables_own_type() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("m.safetensors");
+        write_tensors(&path, &[("a".into(), Tensor::from_slice(&[1.5f64, 2.5]))], &[]).unwrap();
+        let store = VarStore::new(Device::Cpu);
+        let a = store.root().zeros("a", &[2]);
+        load_variables(&store, &TensorFile::open(&path).unwrap(), "").unwrap();
+        assert_eq!((a.kind(), a.double_value(&[1])), (Kind::Float, 2.5));
+    }
+}
