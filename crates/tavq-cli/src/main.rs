@@ -1,2 +1,7 @@
-//! The tavq command.
-fn main() {}
+//! The `tavq` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tavq_cli::run(&tavq_cli::standard_registry())
+}

@@ -8,6 +8,7 @@ mod collective;
 mod determinism;
 mod files;
 mod load;
+mod memory;
 mod shape;
 mod tensors;
 
@@ -15,5 +16,6 @@ pub use collective::{Collective, Solo, collective_laws};
 pub use determinism::{deterministic, seed_from, set_deterministic};
 pub use files::{write_atomic, write_folder_atomic};
 pub use load::load_variables;
+pub use memory::peak_memory;
 pub use shape::{ShapeError, check_shape};
 pub use tensors::{FileError, TensorFile, write_tensors};

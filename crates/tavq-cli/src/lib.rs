@@ -1,0 +1,83 @@
+//! The `tavq` command as a library: [`run`] with a [`Registry`], so that a crate outside this workspace
+//! adds its own backbone or quantizer by name and gets the whole command line.
+
+mod commands;
+mod explain;
+mod failure;
+mod input;
+mod report;
+mod session;
+mod sheet;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+pub use tavq_train::Registry;
+use tavq_quant::QuantizerConfig;
+use tavq_train::parse_table;
+
+#[derive(Debug, Parser)]
+#[command(name = "tavq", version, about = "Text-aligned learning of image codebooks", max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Trains a text-aligned codebook.
+    Train(commands::train::TrainArgs),
+    /// Splits texts into sentences, phrases and words.
+    Split(commands::split::SplitArgs),
+    /// Encodes the units of texts.
+    Embed(commands::embed::EmbedArgs),
+    /// Optimal transport.
+    #[command(subcommand)]
+    Ot(commands::ot::OtCommand),
+    /// Rebuilds images through a checkpoint.
+    Reconstruct(commands::reconstruct::ReconstructArgs),
+    /// Evaluates a checkpoint on a data set.
+    Evaluate(commands::evaluate::EvaluateArgs),
+    /// Draws where in an image each unit of its text takes its mass from.
+    Explain(commands::explain::ExplainArgs),
+    /// Checkpoints.
+    #[command(subcommand)]
+    Checkpoint(commands::checkpoint::CheckpointCommand),
+}
+
+/// The backbones and quantizers of this workspace.
+pub fn standard_registry() -> Registry {
+    use tavq_backbone::{Vqgan, VqganConfig};
+    Registry::default()
+        .backbone("vqgan", |path, table| {
+            let config: VqganConfig = parse_table("model.backbone", table)?;
+            Ok(Box::new(Vqgan::new(path, &config)?))
+        })
+        .quantizer("vq", |path, table, dim| Ok(standard_quantizer("vq", table)?.build(path, dim)?))
+        .quantizer("ema", |path, table, dim| Ok(standard_quantizer("ema", table)?.build(path, dim)?))
+        .quantizer("cvq", |path, table, dim| Ok(standard_quantizer("cvq", table)?.build(path, dim)?));
+}
+
+fn standard_quantizer(kind: &str, mut table: toml::Table) -> tavq_train::Result<QuantizerConfig> {
+    table.insert("kind".to_owned(), kind.into());
+    parse_table("model.quantizer", table)
+}
+
+/// Runs the command line of this process. Exit code 0, 1 (the work failed) or 2 (bad usage or input).
+pub fn run(registry: &Registry) -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = match &cli.command {
+        Command::Train(args) => commands::train::run(args, registry),
+        Command::Split(args) => commands::split::run(args),
+        Command::Embed(args) => commands::embed::run(args),
+        Command::Ot(command) => commands::ot::run(command),
+        Command::Reconstruct(args) => commands::reconstruct::run(args, registry),
+        Command::Evaluate(args) => commands::evaluate::run(args, registry),
+        Command::Explain(args) => commands::explain::run(args, registry),
+        Command::Checkpoint(command) => commands::checkpoint::run(command),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}

@@ -1,0 +1,94 @@
+//! What several commands open the same way: a checkpoint's model, the text encoder, a text index.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, anyhow};
+use tavq_encode::{Bert, Rebuilt, TextIndex, TreeEncoder};
+use tavq_text::EnglishSplitter;
+use tavq_train::{Checkpoint, Config, Model, Progress, Registry, TextSide};
+
+use crate::failure::{Failure, Outcome};
+
+/// A model out of a checkpoint, with the configuration it was trained under.
+pub(crate) struct Loaded {
+    pub(crate) config: Config,
+    pub(crate) checkpoint: Checkpoint,
+    pub(crate) model: Model,
+}
+
+/// Opens a checkpoint folder, or the newest checkpoint of a run's folder.
+pub(crate) fn open_checkpoint(path: &Path) -> Outcome<Checkpoint> {
+    if path.join("state.json").exists() {
+        return Ok(Checkpoint::open(path)?);
+    }
+    match Checkpoint::newest(path)? {
+        Some(newest) => Ok(Checkpoint::open(&newest)?),
+        None => Err(Failure::input(anyhow!(
+            "{}: expected a checkpoint (a folder with state.json) or a run with checkpoints, found neither",
+            path.display()
+        ))),
+    }
+}
+
+/// Opens a checkpoint and builds its model on the CPU, or on the device that `sets` names.
+pub(crate) fn load(path: &Path, registry: &Registry, sets: &[String]) -> Outcome<Loaded> {
+    let checkpoint = open_checkpoint(path)?;
+    let origin = checkpoint.path.join("config.toml").display().to_string();
+    let config = Config::resolve(&checkpoint.config, &origin, sets)?;
+    let text_dim: Option<i64> = checkpoint.reader()?.value("text.dim")?;
+    let model = Model::new(&config, registry, text_dim)?;
+    checkpoint.load_model(model.store())?;
+    Ok(Loaded { config, checkpoint, model })
+}
+
+/// The folder of the text encoder: from the configuration, else from TAVQ_TEXT_ENCODER.
+pub(crate) fn encoder_folder(configured: &Path) -> Outcome<PathBuf> {
+    if !configured.as_os_str().is_empty() {
+        return Ok(configured.to_path_buf());
+    }
+    std::env::var_os("TAVQ_TEXT_ENCODER").map(PathBuf::from).ok_or_else(|| {
+        Failure::input(anyhow!(
+            "text.encoder: expected a folder with model.safetensors and tokenizer.json, found none; \
+             set text.encoder or TAVQ_TEXT_ENCODER (`cargo xtask setup` installs one, `cargo xtask env` names it)"
+        ))
+    })
+}
+
+/// The encoder of trees that a configuration asks for.
+pub(crate) fn tree_encoder(config: &Config) -> Outcome<TreeEncoder> {
+    let folder = encoder_folder(&config.text.encoder)?;
+    let bert = Bert::load(&folder, tch::Device::Cpu)?;
+    Ok(TreeEncoder::new(bert, config.text.mode))
+}
+
+/// The index of `texts`, made now unless it is on disk already.
+pub(crate) fn text_side(config: &Config, texts: &[(&str, &str)], quiet: bool) -> Outcome<TextSide> {
+    let encoder = tree_encoder(config)?;
+    let folder = &config.text.index;
+    let mut progress = Progress::new("texts", 0, texts.len() as u64, quiet);
+    let splitter = EnglishSplitter::default();
+    let index = TextIndex::open_or_build(folder, texts, &splitter, &encoder, &mut |done, _| {
+        progress.set(done as u64, || "encoded".to_owned());
+    })
+    .map_err(Failure::from)?;
+    if let Rebuilt::Damaged(what) = index.rebuilt() {
+        progress.say(&format!("text index rebuilt: {what}"));
+    }
+    Ok(TextSide::new(index, config.text.max_units))
+}
+
+/// Reads a file as text; the error names it.
+pub(crate) fn read_text(path: &Path) -> Outcome<String> {
+    let bytes = std::fs::read(path).with_context(|| path.display().to_string()).map_err(Failure::Input)?;
+    String::from_utf8(bytes).map_err(|e| {
+        let at = e.utf8_error().valid_up_to();
+        Failure::input(anyhow!("{}: expected UTF-8, found an invalid byte at offset {at}", path.display()))
+    })
+}
+
+/// One image as the model's evaluation sees it, `[1, 3, H, W]` in [-1, 1].
+pub(crate) fn read_image(config: &Config, path: &Path) -> Outcome<tch::Tensor> {
+    let array = tavq_data::load_image(path, &config.data.transform.evaluation())?;
+    let array = array.insert_axis(ndarray::Axis(0));
+    Ok(tavq_train::to_tensor(&array)?)
+}
