@@ -16,6 +16,16 @@ pub enum AlignError {
         /// The value given.
         found: String,
     },
+    /// The values of a tensor break the contract.
+    #[error("{what}: expected {expected}, found {found}")]
+    Values {
+        /// The tensor's name in the contract.
+        what: &'static str,
+        /// The allowed values.
+        expected: &'static str,
+        /// What was found.
+        found: String,
+    },
     /// libtorch refused an operation.
     #[error("libtorch: {0}")]
     Torch(#[from] tch::TchError),

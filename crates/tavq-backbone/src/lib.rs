@@ -1,1 +1,15 @@
-//! tavq-backbone.
+//! Backbones behind [`tavq_quant::Backbone`]: image encoder and decoder with one or three levels.
+//!
+//! Each family is a configuration that is checked and a model over a `VarStore`. Variable names of the VQGAN are
+//! those of taming-transformers, so its checkpoints load by name; what this workspace adds (the projections of the
+//! side levels) lives under `taps` and is created last, so that the plain part starts equal with and without it.
+
+mod config;
+mod layers;
+mod taps;
+mod vqgan;
+mod vqvae;
+
+pub use config::BackboneConfig;
+pub use vqgan::{Vqgan, VqganConfig};
+pub use vqvae::{Vqvae, VqvaeConfig};

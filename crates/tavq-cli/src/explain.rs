@@ -63,7 +63,7 @@ pub(crate) fn unit_maps(config: &Config, model: &Model, subject: &Subject<'_>) -
         let (h, w) = (codes.size()[2] as usize, codes.size()[3] as usize);
         let mut found = Vec::new();
         for (j, span) in spans.iter().enumerate() {
-            let column = plan.transport.plan.select(0, 0).select(1, j as i64).to_kind(Kind::Double);
+            let column = plan.plan.select(0, 0).select(1, j as i64).to_kind(Kind::Double);
             let cost = plan.cost.select(0, 0).select(1, j as i64).to_kind(Kind::Double);
             let mass = column.sum(Kind::Double).double_value(&[]);
             if mass <= 0.0 {

@@ -130,12 +130,11 @@ impl Report {
         }
         if let (Some(a), Some(b)) = (&v.retrieval, &t.retrieval) {
             for (name, part) in PARTS {
-                let centred = |r: &Retrieval| part(r);
-                row(name, centred(a), centred(b))?;
+                row(name, part(a), part(b))?;
             }
             for (x, y) in a.levels.iter().zip(&b.levels) {
                 let name = format!("  R@5 text of image, {} alone", name_of(x.granularity));
-                row(&name, share(x.centred.image_to_text.r5), share(y.centred.image_to_text.r5))?;
+                row(&name, share(x.centred.image_to_text.recall_at_5), share(y.centred.image_to_text.recall_at_5))?;
             }
         }
         if let Some(run) = &self.run {
@@ -163,13 +162,13 @@ impl Report {
 type Row = (&'static str, fn(&Retrieval) -> String);
 
 const PARTS: [Row; 6] = [
-    ("R@5 text of image, centred", |r| share(r.centred.image_to_text.r5)),
-    ("R@5 text of image, raw", |r| share(r.raw.image_to_text.r5)),
-    ("R@5 image of text, centred", |r| share(r.centred.text_to_image.r5)),
-    ("R@1 text of image, centred", |r| share(r.centred.image_to_text.r1)),
-    ("R@5 by chance", |r| share(r.centred.image_to_text.chance_r5)),
+    ("R@5 text of image, centred", |r| share(r.centred.image_to_text.recall_at_5)),
+    ("R@5 text of image, raw", |r| share(r.raw.image_to_text.recall_at_5)),
+    ("R@5 image of text, centred", |r| share(r.centred.text_to_image.recall_at_5)),
+    ("R@1 text of image, centred", |r| share(r.centred.image_to_text.recall_at_1)),
+    ("R@5 by chance", |r| share(r.centred.chance.recall_at_5)),
     ("median rank, centred (by chance)", |r| {
-        format!("{:.0} ({:.0})", r.centred.image_to_text.median_rank, r.centred.image_to_text.chance_median_rank)
+        format!("{:.0} ({:.0})", r.centred.image_to_text.median_rank, r.centred.chance.median_rank)
     }),
 ];
 

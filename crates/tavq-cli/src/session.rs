@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
-use tavq_encode::{Bert, Rebuilt, TextIndex, TreeEncoder};
+use tavq_encode::{Bert, TextIndex, TreeEncoder};
 use tavq_text::EnglishSplitter;
 use tavq_train::{Checkpoint, Config, Model, Progress, Registry, TextSide};
 
@@ -71,8 +71,8 @@ pub(crate) fn text_side(config: &Config, texts: &[(&str, &str)], quiet: bool) ->
         progress.set(done as u64, || "encoded".to_owned());
     })
     .map_err(Failure::from)?;
-    if let Rebuilt::Damaged(what) = index.rebuilt() {
-        progress.say(&format!("text index rebuilt: {what}"));
+    for problem in &index.opened().problems {
+        progress.say(&format!("text index: {problem}; encoded again"));
     }
     Ok(TextSide::new(index, config.text.max_units))
 }

@@ -1,16 +1,49 @@
 //! Hierarchical text encoder: one frozen BERT pass per sentence, pooled up the text tree, and the text
 //! index on disk that lets an epoch cost no encoder time.
+//!
+//! ```no_run
+//! use std::path::Path;
+//! use tavq_encode::{Bert, Granularity, Mode, TextIndex, TreeEncoder};
+//!
+//! # fn main() -> tavq_encode::Result<()> {
+//! let bert = Bert::load(Path::new("all-minilm-l6-v2"), tch::Device::Cpu)?;
+//! let encoder = TreeEncoder::new(bert, Mode::Hierarchical);
+//! let texts = [("boat.png", "A small red boat lies at anchor. Two gulls sit on its mast.")];
+//! let splitter = tavq_text::EnglishSplitter::default();
+//! let index = TextIndex::open_or_build(Path::new("text-index"), &texts, &splitter, &encoder, &mut |_, _| ())?;
+//! for problem in &index.opened().problems {
+//!     eprintln!("built again: {problem}");
+//! }
+//! let words = index.batch(&[0], Granularity::Word, 64)?;
+//! assert_eq!(words.vectors.size()[2], 384);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! All vectors are f32, of length 1 unless [`BertOptions::normalize`] is off, and frozen: nothing here has a gradient.
 
 use tch::Tensor;
 
+mod bert;
+mod cache;
 mod error;
+mod index;
+mod laws;
+#[cfg(test)]
+mod testing;
+mod tree;
 
+pub use bert::{Bert, BertConfig, BertOptions, Precision};
+pub use cache::CachedEncoder;
 pub use error::EncodeError;
+pub use index::{IndexOptions, Opened, Storage, TextIndex, UnitBatch, Units};
+pub use laws::unit_encoder_laws;
+pub use tree::{TreeEncoder, TreeVectors};
 
 /// Result of this crate.
 pub type Result<T> = std::result::Result<T, EncodeError>;
 
-/// Encodes texts one by one, each as a whole.
+/// Encodes texts one by one, each as a whole. The laws that every implementation keeps are in [`unit_encoder_laws`].
 pub trait UnitEncoder: Send {
     /// Width D of the vectors.
     fn dim(&self) -> i64;
@@ -44,4 +77,3 @@ impl Granularity {
     /// All three, fine to coarse.
     pub const ALL: [Granularity; 3] = [Granularity::Word, Granularity::Phrase, Granularity::Sentence];
 }
-

@@ -16,10 +16,35 @@ pub enum QuantError {
         /// The value given.
         found: String,
     },
+    /// Code indices outside the codebook.
+    #[error("{what}: expected int64 indices in 0..{codes}, found {found}")]
+    Index {
+        /// The tensor's name in the contract.
+        what: String,
+        /// Number of codes K.
+        codes: i64,
+        /// What was found.
+        found: String,
+    },
+    /// Batch statistics that no `collect` of the same quantizer made.
+    #[error("statistics: expected {expected} tensors, found {found}")]
+    Statistics {
+        /// Number of tensors that `collect` gives.
+        expected: usize,
+        /// Number of tensors given.
+        found: usize,
+    },
     /// libtorch refused an operation.
     #[error("libtorch: {0}")]
     Torch(#[from] tch::TchError),
     /// A named-tensor file could not be used.
     #[error(transparent)]
     File(#[from] tavq_torch::FileError),
+}
+
+impl QuantError {
+    /// A configuration value out of its range.
+    pub fn config(field: &str, expected: &str, found: impl std::fmt::Display) -> Self {
+        Self::Config { field: field.to_owned(), expected: expected.to_owned(), found: found.to_string() }
+    }
 }

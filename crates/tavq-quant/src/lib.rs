@@ -6,9 +6,25 @@
 
 use tch::Tensor;
 
+mod candidates;
+mod codebook;
+mod config;
+mod contrastive;
+mod cvq;
+mod ema;
 mod error;
+mod nearest;
+mod usage;
+mod vq;
 
+pub use codebook::{Form, Start};
+pub use config::QuantizerConfig;
+pub use cvq::{Anchor, Cvq, CvqConfig};
+pub use ema::{Ema, EmaConfig};
 pub use error::QuantError;
+pub use nearest::{Distance, Nearest, nearest, tile_budget};
+pub use usage::{Usage, UsageReport};
+pub use vq::{Vq, VqConfig};
 
 /// Result of this crate's seams.
 pub type Result<T> = std::result::Result<T, QuantError>;

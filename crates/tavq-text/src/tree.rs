@@ -43,6 +43,26 @@ pub enum Upos {
     Adj, Adp, Adv, Aux, Cconj, Det, Intj, Noun, Num, Part, Pron, Propn, Punct, Sconj, Sym, Verb, X,
 }
 
+impl Upos {
+    /// All parts of speech, in the order of their names.
+    pub const ALL: [Self; 17] = [
+        Self::Adj, Self::Adp, Self::Adv, Self::Aux, Self::Cconj, Self::Det, Self::Intj, Self::Noun, Self::Num,
+        Self::Part, Self::Pron, Self::Propn, Self::Punct, Self::Sconj, Self::Sym, Self::Verb, Self::X,
+    ];
+    /// The name in Universal Dependencies: "NOUN".
+    pub fn name(self) -> &'static str {
+        const NAMES: [&str; 17] = [
+            "ADJ", "ADP", "ADV", "AUX", "CCONJ", "DET", "INTJ", "NOUN", "NUM", "PART", "PRON", "PROPN", "PUNCT",
+            "SCONJ", "SYM", "VERB", "X",
+        ];
+        NAMES[self as usize]
+    }
+    /// The part of speech of that name; `None` for any other string.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|u| u.name() == name)
+    }
+}
+
 /// What a phrase is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -242,7 +242,7 @@ impl Config {
             return bad("loss", "expected finite weights >= 0");
         }
         self.optimizer.check().map_err(|(field, message)| (format!("optimizer.{field}"), message))?;
-        self.align.check().map_err(|e| ("align".to_owned(), e.to_string()))?;
+        self.align.check("align").map_err(|e| ("align".to_owned(), e.to_string()))?;
         device(&run.device).map(|_| ()).ok_or_else(|| {
             ("run.device".to_owned(), format!("expected cpu, cuda or cuda:N, found \"{}\"", run.device))
         })

@@ -1,7 +1,7 @@
 //! Evaluation on rows of a data set: image quality against the mean image, codebook use, text retrieval.
 
 use serde::Serialize;
-use tavq_metrics::{RetrievalReport, psnr, retrieval, ssim, subtract_text_means};
+use tavq_metrics::{MeanImage, RetrievalReport, psnr, retrieval, ssim, subtract_text_means, sum_levels};
 use tavq_quant::{Usage, UsageReport};
 use tch::{Kind, Tensor};
 
@@ -55,20 +55,13 @@ pub struct Evaluation {
     pub usage: Vec<UsageReport>,
 }
 
-/// The mean of all images, `[1, 3, H, W]`.
-pub fn mean_image(images: &mut Images) -> Result<Tensor> {
-    let mut sum: Option<Tensor> = None;
-    let mut count = 0;
+/// The mean of all images.
+pub fn mean_image(images: &mut Images) -> Result<MeanImage> {
+    let mut mean = MeanImage::default();
     while let Some((_, batch)) = images.next()? {
-        count += batch.size()[0];
-        let part = batch.sum_dim_intlist([0].as_slice(), true, Kind::Double);
-        sum = Some(match sum {
-            Some(s) => s + part,
-            None => part,
-        });
+        mean.add(&batch)?;
     }
-    let sum = sum.ok_or_else(|| empty("the training split"))?;
-    Ok((sum / count as f64).to_kind(Kind::Float))
+    Ok(mean)
 }
 
 fn empty(what: &str) -> TrainError {
@@ -90,7 +83,7 @@ pub struct Seen {
 pub fn evaluate(
     model: &Model,
     images: &mut Images,
-    mean: &Tensor,
+    mean: &MeanImage,
     pairs: usize,
     pictures: usize,
     quiet: bool,
@@ -101,7 +94,7 @@ pub fn evaluate(
     let mut usage: Vec<Usage> = (0..model.levels().len()).map(|l| Usage::new(model.quantizer(l).codes())).collect();
     let mut sums = [0.0f64; 4];
     let mut seen = 0usize;
-    let mut codes: Vec<Vec<Tensor>> = vec![Vec::new(); model.levels().len()];
+    let mut codes: Vec<Vec<Tensor>> = (0..model.levels().len()).map(|_| Vec::new()).collect();
     let mut rows = Vec::new();
     let mut kept: Vec<(Tensor, Tensor)> = Vec::new();
     while let Some((batch_rows, batch)) = images.next()? {
@@ -110,7 +103,7 @@ pub fn evaluate(
         let rebuilt = pass.reconstruction.clamp(-1.0, 1.0);
         let n = batch_rows.len();
         sums[0] += total_of(&psnr(&rebuilt, &batch, DATA_RANGE)?);
-        sums[1] += total_of(&psnr(&mean.to_device(model.device()).expand_as(&batch), &batch, DATA_RANGE)?);
+        sums[1] += total_of(&mean.psnr(&batch, DATA_RANGE)?);
         sums[2] += total_of(&ssim(&rebuilt, &batch, DATA_RANGE)?);
         sums[3] += (&rebuilt - &batch).abs().mean(Kind::Double).double_value(&[]) * n as f64;
         for (level, q) in pass.quantized.iter().enumerate() {
@@ -156,7 +149,7 @@ pub fn rank_texts(model: &Model, text: &TextSide, seen: &Seen) -> Result<Option<
         return Ok(None);
     }
     let mut levels = Vec::new();
-    let mut total: Option<Tensor> = None;
+    let mut all = Vec::new();
     for (level, alignment) in model.alignments().iter().enumerate() {
         let granularity = model.granularity(level);
         let batch = text.batch(&seen.rows, granularity, model.device())?;
@@ -166,12 +159,9 @@ pub fn rank_texts(model: &Model, text: &TextSide, seen: &Seen) -> Result<Option<
             raw: retrieval(&costs)?,
             centred: retrieval(&subtract_text_means(&costs)?)?,
         });
-        total = Some(match total {
-            Some(t) => t + costs,
-            None => costs,
-        });
+        all.push(costs);
     }
-    let Some(total) = total else { return Ok(None) };
+    let total = sum_levels(&all)?;
     Ok(Some(Retrieval {
         pairs: seen.rows.len(),
         raw: retrieval(&total)?,

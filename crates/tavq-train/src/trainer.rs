@@ -210,6 +210,7 @@ impl<'a> Trainer<'a> {
         let mut parts = StateWriter::default();
         self.optimizer.save(&mut parts)?;
         self.usage.save(&mut parts)?;
+        parts.value("text.dim", self.text.map(TextSide::dim).into());
         let contents = Contents {
             step: self.step,
             cursor: self.cursor.clone(),

@@ -69,9 +69,9 @@ pub(crate) fn run(command: &OtCommand) -> Outcome {
     let problem = Problem::new(cost.view(), source.view(), target.view())?;
     let coupling = match args.method {
         Method::Exact => Exact::default().solve(&problem)?,
-        Method::Sinkhorn => Sinkhorn::new(args.epsilon)
-            .tolerance(args.tolerance)
-            .max_iterations(args.max_iterations)
+        Method::Sinkhorn => Sinkhorn::new(args.epsilon)?
+            .tolerance(args.tolerance)?
+            .max_iterations(args.max_iterations)?
             .solve(&problem)?,
     };
     if let Some(path) = &args.plan {

@@ -47,7 +47,7 @@ const ROWS: [Row; 10] = [
     }),
     ("validation R@5 text of image", |r| r5(r, false)),
     ("validation R@5 image of text", |r| {
-        r.validation.retrieval.as_ref().map_or("-".into(), |x| share(x.centred.text_to_image.r5))
+        r.validation.retrieval.as_ref().map_or("-".into(), |x| share(x.centred.text_to_image.recall_at_5))
     }),
     ("  by chance", |r| chance(r, false)),
     ("training R@5 text of image", |r| r5(r, true)),
@@ -61,9 +61,9 @@ fn part(report: &Report, training: bool) -> Option<&tavq_train::Retrieval> {
 }
 
 fn r5(report: &Report, training: bool) -> String {
-    part(report, training).map_or("-".into(), |x| share(x.centred.image_to_text.r5))
+    part(report, training).map_or("-".into(), |x| share(x.centred.image_to_text.recall_at_5))
 }
 
 fn chance(report: &Report, training: bool) -> String {
-    part(report, training).map_or("-".into(), |x| share(x.centred.image_to_text.chance_r5))
+    part(report, training).map_or("-".into(), |x| share(x.centred.chance.recall_at_5))
 }

@@ -1,0 +1,164 @@
+//! Convolutions, group normalisation and the two blocks of the VQGAN, initialised as PyTorch does by default.
+
+use tch::{Kind, Tensor, nn};
+
+use tavq_quant::{QuantError, Result};
+
+/// A 2-D convolution with bias.
+#[derive(Debug)]
+pub(crate) struct Conv {
+    weight: Tensor,
+    bias: Tensor,
+    stride: i64,
+    padding: i64,
+}
+
+impl Conv {
+    pub(crate) fn new(path: &nn::Path<'_>, from: i64, to: i64, kernel: i64, stride: i64, padding: i64) -> Result<Self> {
+        let (weight, bias) = variables(path, &[to, from, kernel, kernel], to, from * kernel * kernel)?;
+        Ok(Self { weight, bias, stride, padding })
+    }
+
+    /// 3x3, same size.
+    pub(crate) fn same(path: &nn::Path<'_>, from: i64, to: i64) -> Result<Self> {
+        Self::new(path, from, to, 3, 1, 1)
+    }
+
+    /// 1x1.
+    pub(crate) fn point(path: &nn::Path<'_>, from: i64, to: i64) -> Result<Self> {
+        Self::new(path, from, to, 1, 1, 0)
+    }
+
+    pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(x.f_conv2d(&self.weight, Some(&self.bias), [self.stride; 2], [self.padding; 2], [1; 2], 1)?)
+    }
+}
+
+/// A transposed 4x4 convolution of stride 2 that doubles the size.
+#[derive(Debug)]
+pub(crate) struct Widen {
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl Widen {
+    pub(crate) fn new(path: &nn::Path<'_>, from: i64, to: i64) -> Result<Self> {
+        // PyTorch takes the fan of a transposed weight [from, to, k, k] from its second axis.
+        let (weight, bias) = variables(path, &[from, to, 4, 4], to, to * 16)?;
+        Ok(Self { weight, bias })
+    }
+
+    pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(x.f_conv_transpose2d(&self.weight, Some(&self.bias), [2; 2], [1; 2], [0; 2], 1, [1; 2])?)
+    }
+}
+
+/// `weight` and `bias`, both uniform within 1/sqrt(fan): what `kaiming_uniform_(a = sqrt 5)` comes to.
+fn variables(path: &nn::Path<'_>, shape: &[i64], bias: i64, fan: i64) -> Result<(Tensor, Tensor)> {
+    let bound = 1.0 / (fan as f64).sqrt();
+    Ok((path.f_uniform("weight", shape, -bound, bound)?, path.f_uniform("bias", &[bias], -bound, bound)?))
+}
+
+/// Groups of every normalisation.
+const GROUPS: i64 = 32;
+const EPSILON: f64 = 1e-6;
+
+/// Group normalisation.
+#[derive(Debug)]
+pub(crate) struct Norm {
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl Norm {
+    pub(crate) fn new(path: &nn::Path<'_>, channels: i64) -> Result<Self> {
+        if channels % GROUPS != 0 {
+            let expected = format!("channel counts divisible by {GROUPS} (the groups of a normalisation)");
+            return Err(QuantError::config("backbone.ch", &expected, channels));
+        }
+        Ok(Self { weight: path.f_ones("weight", &[channels])?, bias: path.f_zeros("bias", &[channels])? })
+    }
+
+    pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(x.f_group_norm(GROUPS, Some(&self.weight), Some(&self.bias), EPSILON, true)?)
+    }
+
+    /// Followed by x sigmoid(x).
+    pub(crate) fn swish(&self, x: &Tensor) -> Result<Tensor> {
+        // In place: a normalisation does not need its own result for its gradient.
+        Ok(self.forward(x)?.f_silu_()?)
+    }
+}
+
+/// Two normalised 3x3 convolutions around a shortcut.
+#[derive(Debug)]
+pub(crate) struct ResnetBlock {
+    norm1: Norm,
+    conv1: Conv,
+    norm2: Norm,
+    conv2: Conv,
+    shortcut: Option<Conv>,
+    dropout: f64,
+}
+
+impl ResnetBlock {
+    pub(crate) fn new(path: &nn::Path<'_>, from: i64, to: i64, dropout: f64) -> Result<Self> {
+        Ok(Self {
+            norm1: Norm::new(&path.sub("norm1"), from)?,
+            conv1: Conv::same(&path.sub("conv1"), from, to)?,
+            norm2: Norm::new(&path.sub("norm2"), to)?,
+            conv2: Conv::same(&path.sub("conv2"), to, to)?,
+            shortcut: if from == to { None } else { Some(Conv::point(&path.sub("nin_shortcut"), from, to)?) },
+            dropout,
+        })
+    }
+
+    pub(crate) fn forward(&self, x: &Tensor, train: bool) -> Result<Tensor> {
+        let h = self.conv1.forward(&self.norm1.swish(x)?)?;
+        let mut h = self.norm2.swish(&h)?;
+        if train && self.dropout > 0.0 {
+            h = h.f_dropout(self.dropout, true)?;
+        }
+        let mut h = self.conv2.forward(&h)?;
+        // In place: a convolution does not need its own result either.
+        match &self.shortcut {
+            Some(shortcut) => Ok(h.f_add_(&shortcut.forward(x)?)?),
+            None => Ok(h.f_add_(x)?),
+        }
+    }
+}
+
+/// Self-attention of one head over all positions, by 1x1 convolutions.
+#[derive(Debug)]
+pub(crate) struct Attention {
+    norm: Norm,
+    q: Conv,
+    k: Conv,
+    v: Conv,
+    proj_out: Conv,
+}
+
+impl Attention {
+    pub(crate) fn new(path: &nn::Path<'_>, channels: i64) -> Result<Self> {
+        let conv = |name: &str| Conv::point(&path.sub(name), channels, channels);
+        Ok(Self {
+            norm: Norm::new(&path.sub("norm"), channels)?,
+            q: conv("q")?,
+            k: conv("k")?,
+            v: conv("v")?,
+            proj_out: conv("proj_out")?,
+        })
+    }
+
+    pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let size = x.size();
+        let (b, c, h, w) = (size[0], size[1], size[2], size[3]);
+        let normed = self.norm.forward(x)?;
+        let flat = |conv: &Conv| -> Result<Tensor> { Ok(conv.forward(&normed)?.f_reshape([b, c, h * w])?) };
+        let (q, k, v) = (flat(&self.q)?, flat(&self.k)?, flat(&self.v)?);
+        // [B, query, key]
+        let weights = (q.f_transpose(1, 2)? * (c as f64).powf(-0.5)).f_bmm(&k)?.f_softmax(-1, Kind::Float)?;
+        let mixed = v.f_bmm(&weights.f_transpose(1, 2)?)?.f_reshape([b, c, h, w])?;
+        Ok(self.proj_out.forward(&mixed)?.f_add_(x)?)
+    }
+}

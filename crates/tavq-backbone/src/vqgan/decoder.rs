@@ -1,0 +1,55 @@
+//! The decoder: the middle, then stages of residual blocks from the coarsest to the finest, each but the last
+//! followed by a doubling. As published, `up.0` is the finest stage although it runs last.
+
+use tavq_quant::Result;
+use tch::{Tensor, nn};
+
+use super::VqganConfig;
+use super::encoder::{Middle, Stage};
+use crate::layers::{Conv, Norm};
+
+#[derive(Debug)]
+pub(super) struct Decoder {
+    conv_in: Conv,
+    mid: Middle,
+    /// In the order they run: coarsest first.
+    up: Vec<(Stage, Option<Conv>)>,
+    norm_out: Norm,
+    conv_out: Conv,
+}
+
+impl Decoder {
+    pub(super) fn new(path: &nn::Path<'_>, config: &VqganConfig) -> Result<Self> {
+        let mut from = config.width(config.stages() - 1);
+        let conv_in = Conv::same(&path.sub("conv_in"), config.z_channels, from)?;
+        let mid = Middle::new(&path.sub("mid"), from, config.dropout)?;
+        let mut up = Vec::new();
+        for i in (0..config.stages()).rev() {
+            let path = path.sub("up").sub(i);
+            let to = config.width(i);
+            let stage = Stage::new(&path, config.num_res_blocks + 1, from, to, config.attends(i), config.dropout)?;
+            let double = if i == 0 { None } else { Some(Conv::same(&path.sub("upsample").sub("conv"), to, to)?) };
+            up.push((stage, double));
+            from = to;
+        }
+        Ok(Self {
+            conv_in,
+            mid,
+            up,
+            norm_out: Norm::new(&path.sub("norm_out"), from)?,
+            conv_out: Conv::same(&path.sub("conv_out"), from, config.out_ch)?,
+        })
+    }
+
+    pub(super) fn forward(&self, z: &Tensor, train: bool) -> Result<Tensor> {
+        let mut h = self.mid.forward(&self.conv_in.forward(z)?, train)?;
+        for (stage, double) in &self.up {
+            h = stage.forward(h, train)?;
+            if let Some(double) = double {
+                let size = h.size();
+                h = double.forward(&h.f_upsample_nearest2d([size[2] * 2, size[3] * 2], None, None)?)?;
+            }
+        }
+        self.conv_out.forward(&self.norm_out.swish(&h)?)
+    }
+}

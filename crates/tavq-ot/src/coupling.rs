@@ -1,0 +1,83 @@
+//! What comes out of a solver: a plan together with the numbers that certify it.
+
+use std::fmt;
+
+use ndarray::{Array1, Array2};
+
+use crate::error::OtError;
+
+/// How a solver ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// The tolerance was reached.
+    Converged,
+    /// The error stopped falling above the tolerance: rounding allows no better.
+    Stalled,
+    /// The iterations ran out above the tolerance.
+    IterationLimit,
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Converged => "converged",
+            Self::Stalled => "stalled",
+            Self::IterationLimit => "iteration_limit",
+        })
+    }
+}
+
+/// A transport plan with its certificates.
+///
+/// With masses `a`, `b` of total `M` (rescaled by [`crate::Problem::balanced_masses`]) and entropic strength
+/// `epsilon` (0 for an exact solver):
+///
+/// * an exact plan has `f_i + g_j <= C_ij` everywhere, with equality where the plan is positive;
+/// * an entropic plan is `P_ij = a_i b_j / M * exp((f_i + g_j - C_ij) / epsilon)`.
+///
+/// The duals are defined up to one constant that moves from `f` to `g`; they are finite also at points of zero
+/// mass, where they are the (soft) c-transform of the other side, and 0 where such a point has only forbidden arcs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Coupling {
+    /// n x m, >= 0; exactly 0 in rows and columns of zero mass and on forbidden arcs.
+    pub plan: Array2<f64>,
+    /// Dual of the source marginal (n).
+    pub f: Array1<f64>,
+    /// Dual of the target marginal (m).
+    pub g: Array1<f64>,
+    /// `<P, C>`, the transport cost without the entropy term (a forbidden arc counts 0: it carries nothing).
+    pub value: f64,
+    /// `<P, C> + epsilon KL(P | a b^T / M)`, with `KL(P | Q) = sum P ln(P / Q) - P + Q`; equal to `value` for an
+    /// exact solver.
+    pub regularized_value: f64,
+    /// The dual objective at `f`, `g`: `<a, f> + <b, g> - epsilon (sum P - M)`.
+    pub dual_value: f64,
+    /// L1 distance of the plan's row sums from `a`, or of its column sums from `b`, whichever is larger.
+    pub marginal_error: f64,
+    /// Iterations (pivots for a simplex).
+    pub iterations: usize,
+    /// How it ended.
+    pub status: Status,
+}
+
+impl Coupling {
+    /// Primal minus dual value: `regularized_value - dual_value`.
+    ///
+    /// For a plan with exact marginals this bounds the distance from the optimum. An entropic plan meets its
+    /// marginals only up to `marginal_error`, so its gap may fall below zero by about `marginal_error` times the
+    /// magnitude of the duals.
+    #[must_use]
+    pub fn gap(&self) -> f64 {
+        self.regularized_value - self.dual_value
+    }
+
+    /// The coupling itself when the solver converged, [`OtError::NotConverged`] otherwise.
+    pub fn require_converged(self) -> Result<Self, OtError> {
+        match self.status {
+            Status::Converged => Ok(self),
+            status => {
+                Err(OtError::NotConverged { status, iterations: self.iterations, marginal_error: self.marginal_error })
+            }
+        }
+    }
+}

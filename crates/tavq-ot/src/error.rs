@@ -1,0 +1,182 @@
+//! Everything that can be wrong with a problem, a parameter or a result, one variant each.
+//!
+//! A variant carries the place and the value, so that a caller can point at the entry of its own array
+//! instead of parsing a message.
+
+use std::fmt;
+
+use crate::coupling::Status;
+
+/// Which of the two mass vectors is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The rows of the cost.
+    Source,
+    /// The columns of the cost.
+    Target,
+}
+
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Source => "source",
+            Self::Target => "target",
+        })
+    }
+}
+
+/// Why a problem, a parameter or a result was refused.
+#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OtError {
+    /// The cost has no entry.
+    #[error("cost: expected at least 1 x 1, found {rows} x {columns}")]
+    EmptyCost {
+        /// Rows of the cost.
+        rows: usize,
+        /// Columns of the cost.
+        columns: usize,
+    },
+    /// A mass vector does not have one mass per row (source) or column (target).
+    #[error("{side} masses: expected {expected} (one per {} of the cost), found {found}",
+        if *side == Side::Source { "row" } else { "column" })]
+    MassLength {
+        /// The vector.
+        side: Side,
+        /// Rows or columns of the cost.
+        expected: usize,
+        /// Length of the vector.
+        found: usize,
+    },
+    /// A cost is NaN.
+    #[error("cost[{row}, {column}]: expected a number or +inf, found NaN")]
+    CostNan {
+        /// Row of the entry.
+        row: usize,
+        /// Column of the entry.
+        column: usize,
+    },
+    /// A cost is -inf.
+    #[error("cost[{row}, {column}]: expected a number or +inf, found -inf")]
+    CostNegativeInfinity {
+        /// Row of the entry.
+        row: usize,
+        /// Column of the entry.
+        column: usize,
+    },
+    /// A finite cost is so large that sums of costs could overflow.
+    #[error("cost[{row}, {column}]: expected a magnitude of at most 1e150 (or +inf), found {value:e}")]
+    CostRange {
+        /// Row of the entry.
+        row: usize,
+        /// Column of the entry.
+        column: usize,
+        /// The cost.
+        value: f64,
+    },
+    /// A mass is below zero.
+    #[error("{side} mass[{index}]: expected at least 0, found {value}")]
+    MassNegative {
+        /// The vector.
+        side: Side,
+        /// Place of the mass.
+        index: usize,
+        /// The mass.
+        value: f64,
+    },
+    /// A mass is NaN.
+    #[error("{side} mass[{index}]: expected a number, found NaN")]
+    MassNan {
+        /// The vector.
+        side: Side,
+        /// Place of the mass.
+        index: usize,
+    },
+    /// A mass is infinite.
+    #[error("{side} mass[{index}]: expected a finite number, found inf")]
+    MassInfinite {
+        /// The vector.
+        side: Side,
+        /// Place of the mass.
+        index: usize,
+    },
+    /// Every mass of one side is zero.
+    #[error("{side} masses: expected a positive total, found {count} masses that are all 0")]
+    MassAllZero {
+        /// The vector.
+        side: Side,
+        /// Length of the vector.
+        count: usize,
+    },
+    /// The total of one side is so small or so large that products with it could leave the range of f64.
+    #[error("{side} masses: expected a total between 1e-150 and 1e150, found {total:e}")]
+    MassRange {
+        /// The vector.
+        side: Side,
+        /// Its total.
+        total: f64,
+    },
+    /// The two totals differ by more than [`crate::MASS_SLACK`].
+    #[error(
+        "masses: expected equal totals (relative slack 1e-6), found source {source_total} and target {target_total}"
+    )]
+    MassesDiffer {
+        /// Total of the source.
+        source_total: f64,
+        /// Total of the target.
+        target_total: f64,
+    },
+    /// The forbidden arcs (cost +inf) leave no plan.
+    #[error(
+        "forbidden arcs: expected a plan of mass {total} over the finite costs, found that {stranded} of it cannot move"
+    )]
+    Infeasible {
+        /// Mass that no allowed arc can carry.
+        stranded: f64,
+        /// Total mass of the problem.
+        total: f64,
+    },
+    /// The entropic strength is not a usable positive number.
+    #[error("epsilon: expected a number between 1e-150 and 1e150, found {value}")]
+    Epsilon {
+        /// The value given.
+        value: f64,
+    },
+    /// The tolerance is not a number of at least zero.
+    #[error("tolerance: expected a finite number of at least 0, found {value}")]
+    Tolerance {
+        /// The value given.
+        value: f64,
+    },
+    /// No iteration was allowed.
+    #[error("max_iterations: expected at least 1, found 0")]
+    MaxIterations,
+    /// A warm start has another length than the target.
+    #[error("warm start: expected {expected} target potentials, found {found}")]
+    WarmStartLength {
+        /// Columns of the cost.
+        expected: usize,
+        /// Length of the warm start.
+        found: usize,
+    },
+    /// A potential of a warm start is not a usable number.
+    #[error("warm start[{index}]: expected a magnitude of at most 1e150, found {value}")]
+    WarmStartValue {
+        /// Place of the potential.
+        index: usize,
+        /// The potential.
+        value: f64,
+    },
+    /// The solver ended above its tolerance ([`crate::Coupling::require_converged`]).
+    #[error(
+        "solver: expected convergence, found {status} after {iterations} iterations at marginal error {marginal_error:e}"
+    )]
+    NotConverged {
+        /// How it ended.
+        status: Status,
+        /// Iterations made.
+        iterations: usize,
+        /// Marginal error reached.
+        marginal_error: f64,
+    },
+}

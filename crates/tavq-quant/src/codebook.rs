@@ -1,0 +1,151 @@
+//! The table of codes that the standard quantizers share: its variable, assignment, look-up, and the
+//! straight-through estimator.
+
+use serde::{Deserialize, Serialize};
+use tavq_torch::check_shape;
+use tch::{Device, Kind, Reduction, Tensor, nn};
+
+use crate::nearest::{Distance, nearest, tile_budget};
+use crate::{QuantError, Result};
+
+/// How the codes start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Start {
+    /// Uniform in (-1/K, 1/K), as in taming-transformers.
+    #[default]
+    Uniform,
+    /// Uniform for the first batch, whose vectors, drawn at random, then replace all codes.
+    FirstBatch,
+}
+
+/// Which term of the loss carries beta.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Form {
+    /// The commitment term, as in the VQ-VAE paper (van den Oord et al. 2017, equation 3).
+    #[default]
+    Standard,
+    /// The codebook term, as in every published taming-transformers result (`legacy=True`).
+    Legacy,
+}
+
+/// K codes of width D in the variable `embedding.weight`.
+#[derive(Debug)]
+pub(crate) struct Codebook {
+    weight: Tensor,
+    distance: Distance,
+}
+
+/// A latent with its nearest codes.
+pub(crate) struct Assigned {
+    /// `[B, D, h, w]`, f32.
+    pub(crate) latent: Tensor,
+    /// `[B, h, w]`.
+    pub(crate) indices: Tensor,
+    /// `[B, D, h, w]`: the codes, differentiable in the codebook.
+    pub(crate) codes: Tensor,
+}
+
+impl Codebook {
+    pub(crate) fn new(path: &nn::Path<'_>, codes: i64, dim: i64, distance: Distance, trainable: bool) -> Result<Self> {
+        let bound = 1.0 / codes as f64;
+        let start = Tensor::f_empty([codes, dim], (Kind::Float, path.device()))?.f_uniform_(-bound, bound)?;
+        let weight = path.sub("embedding").add("weight", start, trainable);
+        Ok(Self { weight, distance })
+    }
+
+    /// The variable.
+    pub(crate) fn weight(&self) -> &Tensor {
+        &self.weight
+    }
+
+    pub(crate) fn codes(&self) -> i64 {
+        self.weight.size()[0]
+    }
+
+    pub(crate) fn dim(&self) -> i64 {
+        self.weight.size()[1]
+    }
+
+    pub(crate) fn distance(&self) -> Distance {
+        self.distance
+    }
+
+    /// Overwrites the codes, behind autograd's back.
+    pub(crate) fn set(&mut self, codes: &Tensor) -> Result<()> {
+        tch::no_grad(|| self.weight.f_copy_(codes))?;
+        Ok(())
+    }
+
+    /// Nearest codes of `[B, D, h, w]`.
+    pub(crate) fn assign(&self, latent: &Tensor) -> Result<Assigned> {
+        check_shape("latent", latent, &[-1, self.dim(), -1, -1])?;
+        let latent = latent.f_to_kind(Kind::Float)?;
+        let size = latent.size();
+        let found = nearest(&rows(&latent)?, &self.weight, self.distance, tile_budget(latent.device()))?;
+        let indices = found.indices.f_view([size[0], size[2], size[3]])?;
+        let codes = Tensor::f_embedding(&self.weight, &indices, -1, false, false)?.f_permute([0, 3, 1, 2])?;
+        Ok(Assigned { latent, indices, codes })
+    }
+
+    /// Codes of indices `[...]`, `[..., D]`.
+    pub(crate) fn lookup(&self, indices: &Tensor) -> Result<Tensor> {
+        check_indices("indices", indices, self.codes())?;
+        Ok(Tensor::f_embedding(&self.weight, indices, -1, false, false)?)
+    }
+}
+
+impl Assigned {
+    /// The codes' values, bit for bit, with the gradient of the latent (Bengio et al. 2013), in the type of `like`.
+    pub(crate) fn straight_through(&self, like: &Tensor) -> Result<Tensor> {
+        let codes = self.codes.detach();
+        let out = if self.latent.requires_grad() {
+            // The difference is an exact zero, so the sum does not round the codes.
+            codes + (&self.latent - self.latent.detach())
+        } else {
+            codes
+        };
+        Ok(out.f_to_kind(like.kind())?)
+    }
+
+    /// Mean squared distance that moves the encoder only.
+    pub(crate) fn commitment(&self) -> Result<Tensor> {
+        Ok(self.latent.f_mse_loss(&self.codes.detach(), Reduction::Mean)?)
+    }
+
+    /// Mean squared distance that moves the codes only.
+    pub(crate) fn codebook_term(&self) -> Result<Tensor> {
+        Ok(self.codes.f_mse_loss(&self.latent.detach(), Reduction::Mean)?)
+    }
+}
+
+/// `[B, D, h, w]` as one vector a row, `[B h w, D]`; free of a copy where the memory format is channels-last.
+pub(crate) fn rows(latent: &Tensor) -> Result<Tensor> {
+    let dim = latent.size()[1];
+    Ok(latent.f_permute([0, 2, 3, 1])?.f_reshape([-1, dim])?)
+}
+
+/// Occurrences of each of `codes` indices, `[K]`, int64, after a check of their range.
+pub(crate) fn histogram(indices: &Tensor, codes: i64) -> Result<Tensor> {
+    check_indices("indices", indices, codes)?;
+    Ok(indices.f_reshape([-1])?.f_bincount::<Tensor>(None, codes)?)
+}
+
+fn check_indices(what: &str, indices: &Tensor, codes: i64) -> Result<()> {
+    let bad = |found: String| QuantError::Index { what: what.to_owned(), codes, found };
+    if indices.kind() != Kind::Int64 {
+        return Err(bad(format!("{:?}", indices.kind())));
+    }
+    if indices.numel() == 0 {
+        return Ok(());
+    }
+    // One transfer for both bounds.
+    let (low, high) = indices.f_aminmax(None, false)?;
+    let bounds = Tensor::f_stack(&[low, high], 0)?.f_to_device(Device::Cpu)?;
+    let (low, high) = (bounds.f_int64_value(&[0])?, bounds.f_int64_value(&[1])?);
+    if low < 0 || high >= codes {
+        return Err(bad(format!("{low}..={high}")));
+    }
+    Ok(())
+}

@@ -1,0 +1,73 @@
+//! The standard quantizers by name.
+
+use serde::{Deserialize, Serialize};
+use tch::nn;
+
+use crate::cvq::{Cvq, CvqConfig};
+use crate::ema::{Ema, EmaConfig};
+use crate::vq::{Vq, VqConfig};
+use crate::{QuantError, Quantizer, Result};
+
+/// A quantizer's configuration, told apart by `kind`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum QuantizerConfig {
+    /// Straight-through codebook.
+    Vq(VqConfig),
+    /// Moving averages.
+    Ema(EmaConfig),
+    /// Online clustered codebook.
+    Cvq(CvqConfig),
+}
+
+impl QuantizerConfig {
+    /// Checks ranges; the error names the field.
+    pub fn check(&self) -> Result<()> {
+        match self {
+            Self::Vq(config) => config.check(),
+            Self::Ema(config) => config.check(),
+            Self::Cvq(config) => config.check(),
+        }
+    }
+
+    /// Number of codes K.
+    pub fn codes(&self) -> i64 {
+        match self {
+            Self::Vq(config) => config.codes,
+            Self::Ema(config) => config.codes,
+            Self::Cvq(config) => config.codes,
+        }
+    }
+
+    /// Builds the quantizer for vectors of width `dim`; its variables live under `path`. Codes start at random
+    /// from libtorch's generator, which the caller seeds.
+    pub fn build(&self, path: &nn::Path<'_>, dim: i64) -> Result<Box<dyn Quantizer>> {
+        if dim < 1 {
+            return Err(QuantError::config("dim", "at least 1", dim));
+        }
+        Ok(match self {
+            Self::Vq(config) => Box::new(Vq::new(path, config, dim)?),
+            Self::Ema(config) => Box::new(Ema::new(path, config, dim)?),
+            Self::Cvq(config) => Box::new(Cvq::new(path, config, dim)?),
+        })
+    }
+}
+
+/// Most codes of one codebook.
+const MOST_CODES: i64 = 1 << 24;
+
+pub(crate) fn check_codes(codes: i64) -> Result<()> {
+    if (1..=MOST_CODES).contains(&codes) {
+        return Ok(());
+    }
+    Err(QuantError::config("quantizer.codes", &format!("1 to {MOST_CODES}"), codes))
+}
+
+pub(crate) fn check_range(field: &str, value: f64, low: f64, high: f64) -> Result<()> {
+    // Not a number lies in no range.
+    if (low..=high).contains(&value) {
+        return Ok(());
+    }
+    let expected = if high == f64::MAX { format!("a number of at least {low}") } else { format!("{low} to {high}") };
+    Err(QuantError::config(&format!("quantizer.{field}"), &expected, value))
+}

@@ -1,0 +1,154 @@
+//! The online clustered codebook (Zheng and Vedaldi, ICCV 2023): trained by gradient, while every step also
+//! pulls little-used codes to vectors of the batch.
+
+use serde::{Deserialize, Serialize};
+use tavq_torch::check_shape;
+use tch::{Kind, Tensor, nn};
+
+use crate::candidates::{self, Candidates, winners};
+use crate::codebook::{Codebook, histogram, rows};
+use crate::config::{check_codes, check_range};
+use crate::contrastive;
+use crate::nearest::Distance;
+use crate::{BatchUpdate, QuantError, Quantized, Quantizer, Result};
+
+/// Where a code is pulled to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Anchor {
+    /// The batch's vector nearest to the code.
+    Closest,
+    /// A vector of the batch drawn with softmax over the vectors of minus the squared distance, or of the cosine.
+    #[default]
+    ProbRandom,
+}
+
+/// `kind = "cvq"`: the online clustered codebook. Defaults are the authors'.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CvqConfig {
+    /// Number of codes K.
+    pub codes: i64,
+    /// Weight of the commitment term; the codebook term has weight 1.
+    pub beta: f64,
+    /// How the nearest code is found; the code itself is never normalised.
+    pub distance: Distance,
+    /// Where little-used codes are pulled to.
+    pub anchor: Anchor,
+    /// Share of the average use that a step keeps, 0 to 1, less than 1.
+    pub decay: f64,
+    /// Weight of the contrastive loss; 0: off. The authors' switch is 1.
+    pub contrastive: f64,
+    /// Temperature of the contrastive loss.
+    pub temperature: f64,
+}
+
+impl Default for CvqConfig {
+    fn default() -> Self {
+        Self {
+            codes: 1024,
+            beta: 0.25,
+            distance: Distance::Cosine,
+            anchor: Anchor::ProbRandom,
+            decay: 0.99,
+            contrastive: 0.0,
+            temperature: 0.07,
+        }
+    }
+}
+
+impl CvqConfig {
+    /// Checks ranges.
+    pub fn check(&self) -> Result<()> {
+        check_codes(self.codes)?;
+        check_range("beta", self.beta, 0.0, f64::MAX)?;
+        check_range("decay", self.decay, 0.0, 1.0 - f64::EPSILON)?;
+        check_range("contrastive", self.contrastive, 0.0, f64::MAX)?;
+        check_range("temperature", self.temperature, 1e-6, f64::MAX)
+    }
+}
+
+/// The online clustered codebook. Variables: `embedding.weight`, and `embed_prob` `[K]` (the average use of each
+/// code, starts at 0, not trainable), named as in the authors' code.
+#[derive(Debug)]
+pub struct Cvq {
+    book: Codebook,
+    config: CvqConfig,
+    embed_prob: Tensor,
+}
+
+impl Cvq {
+    /// A codebook for vectors of width `dim`.
+    pub fn new(path: &nn::Path<'_>, config: &CvqConfig, dim: i64) -> Result<Self> {
+        config.check()?;
+        let book = Codebook::new(path, config.codes, dim, config.distance, true)?;
+        let embed_prob = path.zeros_no_train("embed_prob", &[config.codes]);
+        Ok(Self { book, config: config.clone(), embed_prob })
+    }
+
+    /// The average use of each code, `[K]`, f32, at most 1 in sum.
+    pub fn use_of_codes(&self) -> Tensor {
+        self.embed_prob.copy()
+    }
+}
+
+impl Quantizer for Cvq {
+    fn codes(&self) -> i64 {
+        self.book.codes()
+    }
+
+    fn quantize(&self, latent: &Tensor, train: bool) -> Result<Quantized> {
+        let found = self.book.assign(latent)?;
+        let mut loss = found.commitment()? * self.config.beta + found.codebook_term()?;
+        if train && self.config.contrastive > 0.0 {
+            let vectors = rows(&found.latent.detach())?;
+            loss = loss + contrastive::loss(&self.book, &vectors, self.config.temperature)? * self.config.contrastive;
+        }
+        Ok(Quantized { latent: found.straight_through(latent)?, indices: found.indices, loss })
+    }
+
+    fn lookup(&self, indices: &Tensor) -> Result<Tensor> {
+        self.book.lookup(indices)
+    }
+
+    fn batch_update(&mut self) -> Option<&mut dyn BatchUpdate> {
+        Some(self)
+    }
+}
+
+/// Statistics: counts `[K]` and a lottery of anchors. The authors' order has both taken from the codebook that
+/// quantized the batch, so `collect` belongs before the optimiser's step.
+impl BatchUpdate for Cvq {
+    fn collect(&self, latent: &Tensor, quantized: &Quantized) -> Result<Vec<Tensor>> {
+        tch::no_grad(|| {
+            check_shape("latent", latent, &[-1, self.book.dim(), -1, -1])?;
+            let rows = rows(&latent.detach().f_to_kind(Kind::Float)?)?;
+            let mut out = vec![histogram(&quantized.indices, self.codes())?.f_to_kind(Kind::Double)?];
+            out.extend(match (rows.size()[0], self.config.anchor) {
+                (0, _) => Candidates::none(&self.book)?,
+                (_, Anchor::Closest) => Candidates::closest(&rows, &self.book)?.enter()?,
+                (_, Anchor::ProbRandom) => Candidates::likely(&rows, &self.book)?.enter()?,
+            });
+            Ok(out)
+        })
+    }
+
+    /// p <- decay p + (1 - decay) u; w = exp(-10 K p / (1 - decay) - 0.001); e <- (1 - w) e + w a.
+    fn apply(&mut self, summed: &[Tensor], _step: u64) -> Result<()> {
+        let [hits, weights, weighted] = summed else {
+            return Err(QuantError::Statistics { expected: 1 + candidates::TENSORS, found: summed.len() });
+        };
+        let (keep, k) = (self.config.decay, self.codes() as f64);
+        tch::no_grad(|| {
+            let anchors = winners(weights, weighted, &self.book)?;
+            let total = hits.f_sum(Kind::Double)?.f_clamp_min(1.0)?;
+            let share = hits.f_div(&total)?.f_to_kind(Kind::Float)?;
+            let prob = &self.embed_prob * keep + share * (1.0 - keep);
+            let pull = (&prob * (k * -10.0 / (1.0 - keep)) - 1e-3).f_exp()?.f_unsqueeze(1)?;
+            let codes = self.book.weight().detach();
+            self.book.set(&(&codes * (1.0 - &pull) + anchors * &pull))?;
+            self.embed_prob.f_copy_(&prob)?;
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,136 @@
+//! Nearest-code search in tiles.
+//!
+//! The score matrix of N points and K codes exists one tile at a time, so memory is bounded by a budget
+//! and not by N x K. Each tile is one matrix product; nothing is one-hot encoded. Everything is computed in f32.
+
+use serde::{Deserialize, Serialize};
+use tavq_torch::check_shape;
+use tch::{Device, Kind, Tensor};
+
+use crate::Result;
+
+/// How a vector and a code are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Distance {
+    /// Squared Euclidean distance.
+    #[default]
+    #[serde(rename = "l2")]
+    SquaredL2,
+    /// One minus the cosine. A zero vector is at distance 1 from everything.
+    #[serde(rename = "cos")]
+    Cosine,
+}
+
+/// For each point its nearest code.
+#[derive(Debug)]
+pub struct Nearest {
+    /// `[N]`, int64.
+    pub indices: Tensor,
+    /// `[N]`, f32, at least 0: distance to that code.
+    pub distances: Tensor,
+}
+
+/// Memory for score tiles that suits a device: on a CPU a tile that stays in its cache, elsewhere a large one.
+pub fn tile_budget(device: Device) -> usize {
+    if device == Device::Cpu { 4 << 20 } else { 256 << 20 }
+}
+
+/// Finds the nearest row of `codes` `[K, D]` for every row of `points` `[N, D]`; ties go to the lowest index.
+///
+/// `budget` bounds the bytes of one tile of scores (a tile has at least one score). No gradient is recorded.
+/// Fails when the widths differ or `codes` is empty.
+pub fn nearest(points: &Tensor, codes: &Tensor, distance: Distance, budget: usize) -> Result<Nearest> {
+    check_shape("points", points, &[-1, -1])?;
+    let dim = points.size()[1];
+    check_shape("codes", codes, &[-1, dim])?;
+    if codes.size()[0] == 0 {
+        check_shape("codes", codes, &[1, dim])?;
+    }
+    // Under autocast the products would be taken in half precision.
+    tch::autocast(false, || tch::no_grad(|| search(&points.detach(), &codes.detach(), distance, budget)))
+}
+
+fn search(points: &Tensor, codes: &Tensor, distance: Distance, budget: usize) -> Result<Nearest> {
+    let points = points.f_to_kind(Kind::Float)?;
+    let table = Table::new(codes, distance)?;
+    let (n, k) = (points.size()[0], table.codes);
+    let (rows, cols) = tile(n, k, budget);
+    let mut indices = Vec::new();
+    let mut scores = Vec::new();
+    for start in (0..n).step_by(rows as usize) {
+        let part = points.f_narrow(0, start, rows.min(n - start))?;
+        let (score, index) = table.best(&part, cols)?;
+        scores.push(score);
+        indices.push(index);
+    }
+    if indices.is_empty() {
+        let on = |kind| (kind, points.device());
+        return Ok(Nearest { indices: Tensor::f_zeros([0], on(Kind::Int64))?, distances: Tensor::f_zeros([0], on(Kind::Float))? });
+    }
+    let scores = Tensor::f_cat(&scores, 0)?;
+    let squares = (&points * &points).f_sum_dim_intlist([1].as_slice(), false, Kind::Float)?;
+    let distances = match distance {
+        Distance::SquaredL2 => scores + squares,
+        Distance::Cosine => scores / squares.f_sqrt()?.f_clamp_min(SMALL)? + 1.0,
+    };
+    Ok(Nearest { indices: Tensor::f_cat(&indices, 0)?, distances: distances.f_clamp_min(0.0)? })
+}
+
+/// Lower bound of a norm that is divided by, as in `torch.nn.functional.normalize`.
+const SMALL: f64 = 1e-12;
+
+/// Rows and columns of a tile of at most `budget` bytes: all codes side by side where they leave room for
+/// many points, else roughly square, since a narrow tile reads the codes once for each few points.
+fn tile(n: i64, k: i64, budget: usize) -> (i64, i64) {
+    let cells = i64::try_from(budget / 4).unwrap_or(i64::MAX).max(1);
+    let side = (cells as f64).sqrt() as i64;
+    let cols = k.min(side.max(1));
+    let rows = (cells / cols).clamp(1, n.max(1));
+    (rows, k.min((cells / rows).max(1)))
+}
+
+/// The codes, prepared so that a score is one product and one sum: `points * table + offset`, least is nearest.
+struct Table {
+    codes: i64,
+    /// `[D, K]`.
+    table: Tensor,
+    /// `[1, K]`: squared norms, which the cosine does not need.
+    offset: Option<Tensor>,
+}
+
+impl Table {
+    fn new(codes: &Tensor, distance: Distance) -> Result<Self> {
+        let codes = codes.f_to_kind(Kind::Float)?;
+        let squares = (&codes * &codes).f_sum_dim_intlist([1].as_slice(), true, Kind::Float)?;
+        let k = codes.size()[0];
+        let (table, offset) = match distance {
+            Distance::SquaredL2 => (codes * -2.0, Some(squares.f_reshape([1, k])?)),
+            Distance::Cosine => (-(codes / squares.f_sqrt()?.f_clamp_min(SMALL)?), None),
+        };
+        Ok(Self { codes: k, table: table.f_transpose(0, 1)?, offset })
+    }
+
+    /// Least score and its code for each of a few points, `cols` codes at a time.
+    fn best(&self, points: &Tensor, cols: i64) -> Result<(Tensor, Tensor)> {
+        let mut best: Option<(Tensor, Tensor)> = None;
+        for start in (0..self.codes).step_by(cols as usize) {
+            let width = cols.min(self.codes - start);
+            let table = self.table.f_narrow(1, start, width)?;
+            let scores = match &self.offset {
+                Some(offset) => offset.f_narrow(1, start, width)?.f_addmm(points, &table)?,
+                None => points.f_mm(&table)?,
+            };
+            let (score, index) = scores.f_min_dim(1, false)?;
+            let index = index + start;
+            best = Some(match best {
+                None => (score, index),
+                Some((s, i)) => {
+                    // Strictly better: on a tie the earlier code stays.
+                    let better = score.f_lt_tensor(&s)?;
+                    (score.f_where_self(&better, &s)?, index.f_where_self(&better, &i)?)
+                }
+            });
+        }
+        best.ok_or_else(|| crate::QuantError::config("codes", "at least 1", self.codes))
+    }
+}

@@ -1,0 +1,177 @@
+//! Phrases of a sentence from its tagged and chunked tokens: noun phrases, partitives, relations, and the meta flag.
+//!
+//! Noun phrases come from the chunker; the two joined kinds are rules over closed lists, because they depend on a few
+//! function words only. Phrases of a sentence nest or are disjoint, so a stack gives the parent of each.
+
+use crate::config::SplitConfig;
+use crate::model::Chunk;
+use crate::tree::{Flag, Phrase, PhraseKind, Span, Upos};
+
+/// One token with what the model says of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Labelled<'t> {
+    pub(crate) text: &'t str,
+    pub(crate) span: Span,
+    pub(crate) upos: Upos,
+    pub(crate) chunk: Chunk,
+}
+
+impl Labelled<'_> {
+    fn is(&self, words: &[&str]) -> bool {
+        words.iter().any(|w| self.text.eq_ignore_ascii_case(w))
+    }
+}
+
+/// Heads that a partitive joins with what follows "of": quantities, containers, collections, parts of a kind.
+const PARTITIVE_HEADS: &[&str] = &[
+    "all", "amount", "array", "arrangement", "assortment", "bag", "band", "basket", "batch", "bed", "bit", "both",
+    "bottle", "bouquet", "bowl", "box", "bunch", "bundle", "can", "carton", "cascade", "chunk", "clump", "cluster",
+    "collection", "column", "combination", "couple", "crowd", "cup", "dash", "dozen", "dozens", "drop", "each", "few",
+    "field", "flock", "fleet", "glass", "group", "half", "handful", "heap", "herd", "hundreds", "jar", "kind", "layer",
+    "layers", "line", "lines", "loaf", "lot", "lots", "majority", "many", "mass", "mix", "mixture", "most", "mound",
+    "mug", "multitude", "none", "number", "one", "pack", "pair", "pairs", "patch", "patches", "patchwork", "piece",
+    "pieces", "pile", "piles", "pinch", "plate", "plenty", "portion", "pot", "puff", "range", "rest", "ring", "row",
+    "rows", "scoop", "series", "set", "sets", "several", "shade", "shades", "sheet", "sheets", "slice", "slices",
+    "some", "sort", "spray", "stack", "stacks", "strand", "strands", "streak", "streaks", "string", "strip", "strips",
+    "swarm", "team", "thousands", "touch", "tray", "trio", "tuft", "tufts", "type", "variety", "wisp", "wisps",
+];
+
+/// Nouns that build a preposition: "on top of", "to the left of", "at the edge of".
+const PLACES: &[&str] = &[
+    "back", "base", "bottom", "center", "centre", "corner", "edge", "end", "foot", "front", "head", "inside", "left",
+    "middle", "outside", "rear", "right", "side", "tip", "top",
+];
+
+/// Words that a complex preposition may carry on the way to its noun: "to the far left of".
+const TOWARDS: &[&str] = &["far", "lower", "upper", "very", "other", "opposite", "near", "immediate", "left", "right"];
+
+/// Adverbs and adjectives that go with a preposition: "next to", "close to", "away from".
+const LEADS: &[&str] =
+    &["next", "close", "adjacent", "away", "out", "up", "down", "along", "together", "across", "parallel", "attached",
+      "similar", "opposite", "prior", "due", "because", "instead", "according", "ahead", "right", "just", "directly"];
+
+/// Appends the phrases of sentence number `sentence`, by start, the longer first.
+pub(crate) fn phrases(tokens: &[Labelled<'_>], sentence: usize, config: &SplitConfig, out: &mut Vec<Phrase>) {
+    let nouns = noun_ranges(tokens);
+    let first = out.len();
+    let mut push = |(start, end): (usize, usize), kind: PhraseKind, meta: bool| {
+        let wanted = config.phrases.contains(&kind) && end - start <= config.max_phrase_tokens;
+        if wanted && !(meta && config.drop_meta) {
+            let span = Span { start: tokens[start].span.start, end: tokens[end - 1].span.end };
+            let flags = if meta { vec![Flag::Meta] } else { Vec::new() };
+            out.push(Phrase { span, kind, sentence, flags });
+        }
+    };
+    let mut i = 0;
+    // Where the next relation may begin: behind the object of the one before.
+    let mut floor = 0;
+    while i < nouns.len() {
+        let (last, end) = partitive_end(tokens, &nouns, i);
+        let start = nouns[i].0;
+        let meta = is_meta(tokens, nouns[i], config) && last == i;
+        if let Some(begin) = relation_start(tokens, start, floor) {
+            push((begin, end), PhraseKind::Relation, meta);
+        }
+        if last > i {
+            push((start, end), PhraseKind::Partitive, false);
+        }
+        for &noun in &nouns[i..=last] {
+            push(noun, PhraseKind::Noun, is_meta(tokens, noun, config));
+        }
+        floor = end;
+        i = last + 1;
+    }
+    out[first..].sort_by_key(|p| (p.span.start, usize::MAX - p.span.end));
+}
+
+/// Token ranges of the noun phrases; pronouns alone are none.
+fn noun_ranges(tokens: &[Labelled<'_>]) -> Vec<(usize, usize)> {
+    let mut ranges: Vec<(usize, usize)> = Vec::new();
+    for (i, token) in tokens.iter().enumerate() {
+        match token.chunk {
+            Chunk::Begin => ranges.push((i, i + 1)),
+            Chunk::Inside => {
+                if let Some(last) = ranges.last_mut() {
+                    last.1 = i + 1;
+                }
+            }
+            Chunk::Outside => {}
+        }
+    }
+    ranges.retain(|&(start, end)| {
+        let head = tokens[end - 1].upos;
+        !(matches!(head, Upos::Pron | Upos::Punct) || (end - start == 1 && head == Upos::Det))
+    });
+    ranges
+}
+
+/// Index of the last noun phrase that a chain of partitive heads reaches from noun phrase `i`, and its end.
+fn partitive_end(tokens: &[Labelled<'_>], nouns: &[(usize, usize)], i: usize) -> (usize, usize) {
+    let mut last = i;
+    while let Some(&(next, _)) = nouns.get(last + 1) {
+        let end = nouns[last].1;
+        if next != end + 1 || !tokens[end].is(&["of"]) || !tokens[end - 1].is(PARTITIVE_HEADS) {
+            break;
+        }
+        last += 1;
+    }
+    (last, nouns[last].1)
+}
+
+/// First token of the relation whose object begins at `object`; `None` when neither verb nor preposition leads to it.
+fn relation_start(tokens: &[Labelled<'_>], object: usize, floor: usize) -> Option<usize> {
+    let mut start = object;
+    if start > floor && tokens[start - 1].is(&["of"]) {
+        start = place_start(tokens, start - 1)?;
+    }
+    let free = |i: usize| i >= floor || tokens[i].is(PLACES);
+    while start > 0 && free(start - 1) && is_preposition(&tokens[start - 1]) {
+        start -= 1;
+    }
+    if start > floor && start < object && tokens[start - 1].is(LEADS) {
+        start -= 1;
+    }
+    let verb = (floor..start).rev().take(3).find(|&i| !matches!(tokens[i].upos, Upos::Adv | Upos::Part));
+    if let Some(verb) = verb.filter(|&i| tokens[i].upos == Upos::Verb && tokens[i].chunk == Chunk::Outside) {
+        start = verb;
+    }
+    (start < object).then_some(start)
+}
+
+/// "of" stands at `of`: where a complex preposition that ends in it begins ("in front of", "to the far left of").
+fn place_start(tokens: &[Labelled<'_>], of: usize) -> Option<usize> {
+    let mut at = of.checked_sub(1)?;
+    let inside = tokens[at].is(&["inside", "outside"]) && tokens[at].upos == Upos::Adp;
+    if inside || (tokens[at].upos == Upos::Adp && !tokens[at].is(PLACES)) || tokens[at].is(&["out"]) {
+        return Some(at);
+    }
+    if !tokens[at].is(PLACES) {
+        return None;
+    }
+    for _ in 0..5 {
+        at = at.checked_sub(1)?;
+        let token = &tokens[at];
+        if token.upos == Upos::Adp {
+            return Some(at);
+        }
+        if !(token.upos == Upos::Det || token.is(TOWARDS) || token.text == "-") {
+            return None;
+        }
+    }
+    None
+}
+
+fn is_preposition(token: &Labelled<'_>) -> bool {
+    token.upos == Upos::Adp && !token.is(&["of"]) && token.chunk == Chunk::Outside
+}
+
+/// Whether the noun phrase speaks of the picture: a head of the list under modifiers of the list.
+fn is_meta(tokens: &[Labelled<'_>], (start, end): (usize, usize), config: &SplitConfig) -> bool {
+    let listed = |list: &[String], token: &Labelled<'_>| list.iter().any(|w| token.text.eq_ignore_ascii_case(w));
+    let words = &tokens[start..end];
+    let Some((head, rest)) = words.split_last() else { return false };
+    // "a close-up" is three tokens.
+    let close_up = head.is(&["up"]) && rest.len() >= 2 && rest[rest.len() - 2].is(&["close"]);
+    (listed(&config.meta_heads, head) || close_up)
+        && rest.iter().all(|t| t.upos == Upos::Det || t.upos == Upos::Punct || listed(&config.meta_modifiers, t) || listed(&config.meta_heads, t))
+}
