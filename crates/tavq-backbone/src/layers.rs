@@ -85,8 +85,9 @@ impl Norm {
 
     /// Followed by x sigmoid(x).
     pub(crate) fn swish(&self, x: &Tensor) -> Result<Tensor> {
-        // In place: a normalisation does not need its own result for its gradient.
-        Ok(self.forward(x)?.f_silu_()?)
+        let mut normed = self.forward(x)?;
+        // In place only where no gradient flows: autograd would copy the input to keep it.
+        Ok(if normed.requires_grad() { normed.f_silu()? } else { normed.f_silu_()? })
     }
 }
 

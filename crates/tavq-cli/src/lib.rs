@@ -13,6 +13,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 pub use tavq_train::Registry;
+use tavq_backbone::BackboneConfig;
 use tavq_quant::QuantizerConfig;
 use tavq_train::parse_table;
 
@@ -47,20 +48,22 @@ enum Command {
 
 /// The backbones and quantizers of this workspace.
 pub fn standard_registry() -> Registry {
-    use tavq_backbone::{Vqgan, VqganConfig};
     Registry::default()
-        .backbone("vqgan", |path, table| {
-            let config: VqganConfig = parse_table("model.backbone", table)?;
-            Ok(Box::new(Vqgan::new(path, &config)?))
-        })
-        .quantizer("vq", |path, table, dim| Ok(standard_quantizer("vq", table)?.build(path, dim)?))
-        .quantizer("ema", |path, table, dim| Ok(standard_quantizer("ema", table)?.build(path, dim)?))
-        .quantizer("cvq", |path, table, dim| Ok(standard_quantizer("cvq", table)?.build(path, dim)?));
+        .backbone("vqgan", |path, table| Ok(parse::<BackboneConfig>("model.backbone", "vqgan", table)?.build(path)?))
+        .backbone("vqvae", |path, table| Ok(parse::<BackboneConfig>("model.backbone", "vqvae", table)?.build(path)?))
+        .quantizer("vq", |path, table, dim| Ok(quantizer("vq", table)?.build(path, dim)?))
+        .quantizer("ema", |path, table, dim| Ok(quantizer("ema", table)?.build(path, dim)?))
+        .quantizer("cvq", |path, table, dim| Ok(quantizer("cvq", table)?.build(path, dim)?))
 }
 
-fn standard_quantizer(kind: &str, mut table: toml::Table) -> tavq_train::Result<QuantizerConfig> {
+fn quantizer(kind: &str, table: toml::Table) -> tavq_train::Result<QuantizerConfig> {
+    parse("model.quantizer", kind, table)
+}
+
+/// Reads one of the standard configurations, which are told apart by `kind`.
+fn parse<T: serde::de::DeserializeOwned>(field: &str, kind: &str, mut table: toml::Table) -> tavq_train::Result<T> {
     table.insert("kind".to_owned(), kind.into());
-    parse_table("model.quantizer", table)
+    parse_table(field, table)
 }
 
 /// Runs the command line of this process. Exit code 0, 1 (the work failed) or 2 (bad usage or input).

@@ -51,6 +51,11 @@ const STARTERS: &[&str] = &[
 const LABELLED: &[&str] =
     &["class", "exhibit", "figure", "gate", "grade", "letter", "level", "option", "plan", "section", "size", "type", "vitamin"];
 
+/// Whether `word` is a title: "Mr", "Prof".
+pub(super) fn is_title(word: &str) -> bool {
+    word.len() <= 6 && TITLES.contains(&word.to_lowercase().as_str())
+}
+
 /// Whether the word opens something that must follow: a line break behind it ends no sentence.
 pub(super) fn opens(word: &str) -> bool {
     matches!(
@@ -71,7 +76,9 @@ pub(super) fn joins(text: &str, stop: usize, rest: &str, next: char) -> bool {
     let has = |list: &[&str]| list.contains(&lower.as_str());
     let starts = || {
         let first = rest.split(|c: char| !(c.is_alphanumeric() || c == '\'' || c == '’')).next().unwrap_or("");
-        first.len() <= 16 && STARTERS.contains(&first.to_lowercase().replace('’', "'").as_str())
+        // "Dr. A. Smith": a letter with a stop is an initial, not the article.
+        let initial = first.len() == 1 && rest[1..].starts_with('.');
+        !initial && first.len() <= 16 && STARTERS.contains(&first.to_lowercase().replace('’', "'").as_str())
     };
     let mut chars = word.chars();
     if let (Some(letter), None) = (chars.next(), chars.next()) {

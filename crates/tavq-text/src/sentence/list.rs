@@ -36,9 +36,9 @@ pub(super) struct ListState {
 }
 
 impl ListState {
-    /// Where the last marker stands.
-    pub(super) fn opened_at(&self) -> Option<usize> {
-        self.last.map(|(_, _, at)| at)
+    /// Whether the last marker stands at `from`.
+    pub(super) fn stands_at(&self, from: usize) -> bool {
+        self.last.is_some_and(|(_, _, at)| at == from)
     }
 }
 
@@ -74,16 +74,17 @@ impl Scan<'_> {
         }
         let sign = self.bytes[end - 1];
         let lead = &self.text[self.start..from];
-        let starts = lead.chars().all(|c| is_bullet(c) || c.is_whitespace());
+        let first = matches!(marker, Marker::Number(1) | Marker::Letter(0));
+        let starts = lead.chars().all(|c| is_bullet(c) || c.is_whitespace()) || first && lead.trim_end().ends_with(':');
         let follows = self
             .list
             .last
             .is_some_and(|(last, s, place)| s == sign && last.next() == marker && from - place < REACH);
-        if starts {
-            self.list.last = Some((marker, sign, self.start));
-        } else if follows {
+        if follows && !starts {
             self.close(from);
-            self.list.last = Some((marker, sign, self.start));
+        }
+        if starts || follows {
+            self.list.last = Some((marker, sign, from));
         }
         end
     }

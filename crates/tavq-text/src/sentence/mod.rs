@@ -119,13 +119,16 @@ impl Scan<'_> {
         let run = self.terminators(at);
         if run.dots == 1 && run.marks == 0 {
             let end = if self.bytes.get(run.end) == Some(&b')') { run.end + 1 } else { run.end };
-            if self.marker_value(at).is_some() {
-                let start = self.start;
+            if let Some((_, from)) = self.marker_value(at) {
                 let next = self.list_marker(at, end);
-                if self.start != start || self.list.opened_at() == Some(start) {
+                if self.list.stands_at(from) {
                     return next;
                 }
             }
+        }
+        let bracketed = at > 0 && matches!((self.bytes[at - 1], self.bytes.get(run.end)), (b'[', Some(b']')) | (b'(', Some(b')')));
+        if bracketed {
+            return run.end; // "[...]" stands for words left out
         }
         let end = self.closers(run.end);
         let next = self.skip_space(end);
@@ -195,7 +198,9 @@ impl Scan<'_> {
         let before: &str = bounded_back(self.text, at, 24);
         let chunk = before.rsplit(char::is_whitespace).next().unwrap_or("");
         let word = chunk.rsplit(|c: char| !c.is_alphanumeric()).next().unwrap_or("");
-        let word_ok = (word.chars().count() > 1 && word.chars().all(char::is_lowercase))
+        let lower_tail = word.chars().skip(1).all(char::is_lowercase) && !abbreviation::is_title(word);
+        let shortest = if word.starts_with(char::is_lowercase) { 2 } else { 4 };
+        let word_ok = (lower_tail && word.chars().count() >= shortest)
             || (word.len() > 1 && word.bytes().all(|b| b.is_ascii_digit()))
             || (word.is_empty() && end > at + 1)
             || chunk.ends_with(is_closer);
