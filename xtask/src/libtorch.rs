@@ -151,11 +151,11 @@ pub(crate) fn python_torch() -> Option<PathBuf> {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
 
     /// Makes a folder that looks like libtorch of a version.
-    pub(crate) fn fake(dir: &Path, version: &str) {
+    fn fake(dir: &Path, version: &str) {
         let extension = if cfg!(target_os = "macos") { "dylib" } else { "so" };
         for name in ["lib/libtorch_cpu", "lib/libtorch", "lib/libc10"] {
             write(dir, &format!("{name}.{extension}"), "");
@@ -168,6 +168,16 @@ pub(crate) mod tests {
         let path = dir.join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
+    }
+
+    #[test]
+    fn one_version_is_named_everywhere() {
+        assert!(THREE_WAYS.matches(VERSION).count() == 3);
+        for cuda in [false, true] {
+            let row = wheels::libtorch("linux", "x86_64", cuda).unwrap();
+            assert!(row.name.contains(VERSION));
+            assert!(row.wheels.iter().any(|wheel| wheel.package == "torch" && wheel.version == VERSION));
+        }
     }
 
     #[test]

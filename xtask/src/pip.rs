@@ -58,14 +58,8 @@ fn no_python(error: io::Error) -> anyhow::Error {
 /// One line out of what pip wrote to stderr.
 fn explain(stderr: &str) -> String {
     const NETWORK: [&str; 8] = [
-        "NewConnectionError",
-        "ConnectTimeout",
-        "ReadTimeout",
-        "NameResolutionError",
-        "ProxyError",
-        "SSLError",
-        "Network is unreachable",
-        "ConnectionResetError",
+        "NewConnectionError", "ConnectTimeout", "ReadTimeout", "NameResolutionError", "ProxyError", "SSLError",
+        "Network is unreachable", "ConnectionResetError",
     ];
     let holds = |words: &[&str]| words.iter().any(|word| stderr.contains(word));
     let said = stderr.lines().rev().find_map(|line| line.trim().strip_prefix("ERROR: ")).unwrap_or_else(|| {

@@ -190,16 +190,8 @@ impl Active {
     fn keep(&mut self, problems: &[&Reading]) {
         let places = self.places(problems);
         for t in [
-            &mut self.index,
-            &mut self.a,
-            &mut self.b,
-            &mut self.phi,
-            &mut self.gamma,
-            &mut self.kernel,
-            &mut self.v,
-            &mut self.row_den,
-            &mut self.col_den,
-            &mut self.rows,
+            &mut self.index, &mut self.a, &mut self.b, &mut self.phi, &mut self.gamma, &mut self.kernel, &mut self.v,
+            &mut self.row_den, &mut self.col_den, &mut self.rows,
         ] {
             *t = t.index_select(0, &places);
         }

@@ -65,7 +65,8 @@ fn subsets_are_uniform_and_spread() {
     assert!(worst < 0.01, "a cell's share is {worst} off");
     // In evaluation: 16 of 256 cells of a 16 x 16 grid touch at least half of the rows and of the columns.
     let codes = Tensor::zeros([1, 256, 1], (Kind::Float, Device::Cpu));
-    let cells = Vec::<i64>::try_from(SubsetCodes { count: 16 }.sample(&codes, false).unwrap().positions.view(-1)).unwrap();
+    let cells =
+        Vec::<i64>::try_from(SubsetCodes { count: 16 }.sample(&codes, false).unwrap().positions.view(-1)).unwrap();
     let distinct = |key: fn(i64) -> i64| cells.iter().map(|c| key(*c)).collect::<std::collections::BTreeSet<_>>().len();
     assert!(distinct(|c| c / 16) >= 8, "rows of {cells:?}");
     assert!(distinct(|c| c % 16) >= 8, "columns of {cells:?}");

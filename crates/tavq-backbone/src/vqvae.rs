@@ -134,11 +134,8 @@ impl Vqvae {
         let tapped: Vec<i64> = if config.levels == 3 { vec![n - 2, n - 1] } else { Vec::new() };
         let features: Vec<_> = tapped.iter().map(|s| (*s as usize, config.width_after(*s))).collect();
         let taps = Taps::new(path, &features, config.embed_dim)?;
-        let levels = tapped
-            .into_iter()
-            .chain([n])
-            .map(|s| LevelShape { channels: config.embed_dim, stride: 1 << s })
-            .collect();
+        let levels =
+            tapped.into_iter().chain([n]).map(|s| LevelShape { channels: config.embed_dim, stride: 1 << s }).collect();
         let in_channels = config.in_channels;
         Ok(Self { in_channels, down, conv, encoder_blocks, conv_out, conv_in, decoder_blocks, up, taps, levels })
     }

@@ -98,9 +98,8 @@ fn units_of(
         Granularity::Sentence => (tree.sentences.iter().map(|u| u.span).collect(), &vectors.sentences),
     };
     let mut seen = std::collections::HashSet::new();
-    let kept: Vec<usize> = (0..spans.len())
-        .filter(|i| spans[*i].get(tree.text).is_some_and(|t| seen.insert(t.to_lowercase())))
-        .collect();
+    let kept: Vec<usize> =
+        (0..spans.len()).filter(|i| spans[*i].get(tree.text).is_some_and(|t| seen.insert(t.to_lowercase()))).collect();
     if kept.is_empty() {
         return None;
     }

@@ -58,15 +58,19 @@ impl TextInput {
             }
             let text = std::str::from_utf8(&line).map_err(|e| {
                 let at = offset + e.valid_up_to() as u64;
-                Failure::input(anyhow!("{}:{number}: expected UTF-8, found an invalid byte at offset {at}", name.display()))
+                Failure::input(anyhow!(
+                    "{}:{number}: expected UTF-8, found an invalid byte at offset {at}",
+                    name.display()
+                ))
             })?;
             offset += read;
             match format {
                 Format::Lines => each(text.to_owned())?,
                 Format::Jsonl if text.trim().is_empty() => {}
-                Format::Jsonl => each(self.text_of(text).map_err(|found| {
-                    Failure::input(anyhow!("{}:{number}: {found}", name.display()))
-                })?)?,
+                Format::Jsonl => each(
+                    self.text_of(text)
+                        .map_err(|found| Failure::input(anyhow!("{}:{number}: {found}", name.display())))?,
+                )?,
             }
         }
     }

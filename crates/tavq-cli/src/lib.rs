@@ -12,9 +12,9 @@ mod sheet;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-pub use tavq_train::Registry;
 use tavq_backbone::BackboneConfig;
 use tavq_quant::QuantizerConfig;
+pub use tavq_train::Registry;
 use tavq_train::parse_table;
 
 #[derive(Debug, Parser)]

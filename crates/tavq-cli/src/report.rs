@@ -147,7 +147,10 @@ impl Report {
             writeln!(out, "peak memory {:.2} GB", bytes as f64 / 1e9)?;
         }
         if v.retrieval.is_some() {
-            writeln!(out, "Retrieval ranks by transport cost summed over the levels; \"centred\" has each text's mean cost over the images subtracted.")?;
+            writeln!(
+                out,
+                "Retrieval ranks by transport cost summed over the levels; \"centred\" has each text's mean cost over the images subtracted."
+            )?;
         }
         for path in &self.pictures {
             writeln!(out, "picture: {}", path.display())?;

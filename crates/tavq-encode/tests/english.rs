@@ -58,7 +58,7 @@ fn a_phrase_is_nearer_to_its_own_words_in_context() {
     let text = TEXTS[0].1;
     let tree = EnglishSplitter::default().split(text);
     let encoder = TreeEncoder::new(Bert::load(&folder(), Device::Cpu).unwrap(), Mode::Hierarchical);
-    let vectors = encoder.encode(&[tree.clone()]).unwrap().remove(0);
+    let vectors = encoder.encode(std::slice::from_ref(&tree)).unwrap().remove(0);
     let boat = tree.words.iter().position(|w| w.span.get(text) == Some("boat")).unwrap();
     let phrase = tree.words[boat].phrase.expect("\"boat\" stands in a noun phrase");
     let other = tree.phrases.iter().position(|p| p.sentence != tree.phrases[phrase].sentence).unwrap();

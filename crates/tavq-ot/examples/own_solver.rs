@@ -51,7 +51,7 @@ impl State {
         let mut worst = (0, 0, -1.0);
         for side in 0..2 {
             for (k, (&mass, &sum)) in self.masses[side].iter().zip(&self.sums[side]).enumerate() {
-                let distance = if mass > 0.0 { sum - mass + mass * (mass / sum).ln() } else { 0.0 };
+                let distance = (sum - mass).abs();
                 if distance > worst.2 {
                     worst = (side, k, distance);
                 }

@@ -13,6 +13,7 @@ mod contrastive;
 mod cvq;
 mod ema;
 mod error;
+pub mod laws;
 mod nearest;
 mod usage;
 mod vq;

@@ -65,7 +65,10 @@ fn search(points: &Tensor, codes: &Tensor, distance: Distance, budget: usize) ->
     }
     if indices.is_empty() {
         let on = |kind| (kind, points.device());
-        return Ok(Nearest { indices: Tensor::f_zeros([0], on(Kind::Int64))?, distances: Tensor::f_zeros([0], on(Kind::Float))? });
+        return Ok(Nearest {
+            indices: Tensor::f_zeros([0], on(Kind::Int64))?,
+            distances: Tensor::f_zeros([0], on(Kind::Float))?,
+        });
     }
     let scores = Tensor::f_cat(&scores, 0)?;
     let squares = (&points * &points).f_sum_dim_intlist([1].as_slice(), false, Kind::Float)?;

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use crate::Splitter;
 use crate::config::SplitConfig;
 use crate::model::{Chunk, Model, Scratch, WeightsError};
 use crate::phrase::{Labelled, phrases};
@@ -9,7 +10,6 @@ use crate::sentence::sentences;
 use crate::token::tokens;
 use crate::tree::{Phrase, Sentence, Span, TextTree, Token, Upos, Word};
 use crate::units::fold;
-use crate::Splitter;
 
 /// The weights that ship with the crate; data/MODEL.md states their origin, licences and figures.
 static WEIGHTS: &[u8] = include_bytes!("../data/english.weights");

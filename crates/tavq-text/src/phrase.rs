@@ -24,16 +24,17 @@ impl Labelled<'_> {
 
 /// Heads that a partitive joins with what follows "of": quantities, containers, collections, parts of a kind.
 const PARTITIVE_HEADS: &[&str] = &[
-    "all", "amount", "array", "arrangement", "assortment", "bag", "band", "basket", "batch", "bed", "bit", "both",
-    "bottle", "bouquet", "bowl", "box", "bunch", "bundle", "can", "carton", "cascade", "chunk", "clump", "cluster",
-    "collection", "column", "combination", "couple", "crowd", "cup", "dash", "dozen", "dozens", "drop", "each", "few",
-    "field", "flock", "fleet", "glass", "group", "half", "handful", "heap", "herd", "hundreds", "jar", "kind", "layer",
-    "layers", "line", "lines", "loaf", "lot", "lots", "majority", "many", "mass", "mix", "mixture", "most", "mound",
-    "mug", "multitude", "none", "number", "one", "pack", "pair", "pairs", "patch", "patches", "patchwork", "piece",
-    "pieces", "pile", "piles", "pinch", "plate", "plenty", "portion", "pot", "puff", "range", "rest", "ring", "row",
-    "rows", "scoop", "series", "set", "sets", "several", "shade", "shades", "sheet", "sheets", "slice", "slices",
-    "some", "sort", "spray", "stack", "stacks", "strand", "strands", "streak", "streaks", "string", "strip", "strips",
-    "swarm", "team", "thousands", "touch", "tray", "trio", "tuft", "tufts", "type", "variety", "wisp", "wisps",
+    "all", "amount", "area", "areas", "array", "arrangement", "assortment", "bag", "band", "basket", "batch", "bed",
+    "bit", "both", "bottle", "bouquet", "bowl", "box", "bunch", "bundle", "burst", "can", "carton", "cascade", "chunk",
+    "clump", "cluster", "collection", "column", "combination", "couple", "crowd", "cup", "dash", "dozen", "dozens",
+    "drop", "each", "expanse", "few", "field", "flock", "fleet", "glass", "group", "half", "handful", "heap", "herd",
+    "hint", "hundreds", "jar", "kind", "layer", "layers", "line", "lines", "loaf", "lot", "lots", "majority", "many",
+    "mass", "mix", "mixture", "most", "mound", "mug", "multitude", "none", "number", "one", "pack", "pair", "pairs",
+    "patch", "patches", "patchwork", "piece", "pieces", "pile", "piles", "pinch", "plate", "plenty", "pool", "portion",
+    "pot", "puff", "range", "rest", "ring", "row", "rows", "scoop", "series", "set", "sets", "several", "shade",
+    "shades", "sheet", "sheets", "slice", "slices", "some", "sort", "spray", "stack", "stacks", "strand", "strands",
+    "streak", "streaks", "string", "splash", "strip", "strips", "swarm", "team", "thousands", "touch", "tray", "trio",
+    "tuft", "tufts", "type", "variety", "wisp", "wisps",
 ];
 
 /// Nouns that build a preposition: "on top of", "to the left of", "at the edge of".
@@ -42,13 +43,11 @@ const PLACES: &[&str] = &[
     "middle", "outside", "rear", "right", "side", "tip", "top",
 ];
 
-/// Words that a complex preposition may carry on the way to its noun: "to the far left of".
-const TOWARDS: &[&str] = &["far", "lower", "upper", "very", "other", "opposite", "near", "immediate", "left", "right"];
-
 /// Adverbs and adjectives that go with a preposition: "next to", "close to", "away from".
-const LEADS: &[&str] =
-    &["next", "close", "adjacent", "away", "out", "up", "down", "along", "together", "across", "parallel", "attached",
-      "similar", "opposite", "prior", "due", "because", "instead", "according", "ahead", "right", "just", "directly"];
+const LEADS: &[&str] = &[
+    "next", "close", "adjacent", "away", "out", "up", "down", "along", "together", "across", "parallel", "attached",
+    "similar", "opposite", "prior", "due", "because", "instead", "according", "ahead", "right", "just", "directly",
+];
 
 /// Appends the phrases of sentence number `sentence`, by start, the longer first.
 pub(crate) fn phrases(tokens: &[Labelled<'_>], sentence: usize, config: &SplitConfig, out: &mut Vec<Phrase>) {
@@ -66,14 +65,14 @@ pub(crate) fn phrases(tokens: &[Labelled<'_>], sentence: usize, config: &SplitCo
     // Where the next relation may begin: behind the object of the one before.
     let mut floor = 0;
     while i < nouns.len() {
-        let (last, end) = partitive_end(tokens, &nouns, i);
-        let start = nouns[i].0;
+        let (last, partitive) = joined(tokens, &nouns, i);
+        let end = nouns[last].1;
         let meta = is_meta(tokens, nouns[i], config) && last == i;
-        if let Some(begin) = relation_start(tokens, start, floor) {
+        if let Some(begin) = relation_start(tokens, nouns[i].0, floor) {
             push((begin, end), PhraseKind::Relation, meta);
         }
-        if last > i {
-            push((start, end), PhraseKind::Partitive, false);
+        if partitive < last {
+            push((nouns[partitive].0, end), PhraseKind::Partitive, false);
         }
         for &noun in &nouns[i..=last] {
             push(noun, PhraseKind::Noun, is_meta(tokens, noun, config));
@@ -98,6 +97,12 @@ fn noun_ranges(tokens: &[Labelled<'_>]) -> Vec<(usize, usize)> {
             Chunk::Outside => {}
         }
     }
+    for (start, end) in &mut ranges {
+        // A coordination that the chunker cut in the middle leaves its comma or conjunction behind.
+        while *start + 1 < *end && (tokens[*start].upos == Upos::Cconj || tokens[*start].is(&[",", ";", ":"])) {
+            *start += 1;
+        }
+    }
     ranges.retain(|&(start, end)| {
         let head = tokens[end - 1].upos;
         !(matches!(head, Upos::Pron | Upos::Punct) || (end - start == 1 && head == Upos::Det))
@@ -105,27 +110,33 @@ fn noun_ranges(tokens: &[Labelled<'_>]) -> Vec<(usize, usize)> {
     ranges
 }
 
-/// Index of the last noun phrase that a chain of partitive heads reaches from noun phrase `i`, and its end.
-fn partitive_end(tokens: &[Labelled<'_>], nouns: &[(usize, usize)], i: usize) -> (usize, usize) {
-    let mut last = i;
+/// The last noun phrase that a chain of partitive heads and places reaches over "of" from noun phrase `i`, and the one
+/// from which on every head is a partitive one: in "the left of a row of cups" the chain has three, the partitive two.
+fn joined(tokens: &[Labelled<'_>], nouns: &[(usize, usize)], i: usize) -> (usize, usize) {
+    let (mut last, mut partitive) = (i, i);
     while let Some(&(next, _)) = nouns.get(last + 1) {
         let end = nouns[last].1;
-        if next != end + 1 || !tokens[end].is(&["of"]) || !tokens[end - 1].is(PARTITIVE_HEADS) {
+        let head = &tokens[end - 1];
+        let place = head.is(PLACES);
+        if next != end + 1 || !tokens[end].is(&["of"]) || !(place || head.is(PARTITIVE_HEADS)) {
             break;
         }
         last += 1;
+        if place {
+            partitive = last;
+        }
     }
-    (last, nouns[last].1)
+    (last, partitive)
 }
 
 /// First token of the relation whose object begins at `object`; `None` when neither verb nor preposition leads to it.
+/// "of" alone is none: what it relates, the partitive and the place phrases join.
 fn relation_start(tokens: &[Labelled<'_>], object: usize, floor: usize) -> Option<usize> {
     let mut start = object;
     if start > floor && tokens[start - 1].is(&["of"]) {
-        start = place_start(tokens, start - 1)?;
+        start = place_start(tokens, start - 1, floor)?;
     }
-    let free = |i: usize| i >= floor || tokens[i].is(PLACES);
-    while start > 0 && free(start - 1) && is_preposition(&tokens[start - 1]) {
+    while start > floor && is_preposition(&tokens[start - 1]) {
         start -= 1;
     }
     if start > floor && start < object && tokens[start - 1].is(LEADS) {
@@ -138,27 +149,12 @@ fn relation_start(tokens: &[Labelled<'_>], object: usize, floor: usize) -> Optio
     (start < object).then_some(start)
 }
 
-/// "of" stands at `of`: where a complex preposition that ends in it begins ("in front of", "to the far left of").
-fn place_start(tokens: &[Labelled<'_>], of: usize) -> Option<usize> {
-    let mut at = of.checked_sub(1)?;
-    let inside = tokens[at].is(&["inside", "outside"]) && tokens[at].upos == Upos::Adp;
-    if inside || (tokens[at].upos == Upos::Adp && !tokens[at].is(PLACES)) || tokens[at].is(&["out"]) {
-        return Some(at);
-    }
-    if !tokens[at].is(PLACES) {
-        return None;
-    }
-    for _ in 0..5 {
-        at = at.checked_sub(1)?;
-        let token = &tokens[at];
-        if token.upos == Upos::Adp {
-            return Some(at);
-        }
-        if !(token.upos == Upos::Det || token.is(TOWARDS) || token.text == "-") {
-            return None;
-        }
-    }
-    None
+/// "of" stands at `of`, and what is before it in no noun phrase: where the preposition that ends in it begins
+/// ("out of", "in front of").
+fn place_start(tokens: &[Labelled<'_>], of: usize, floor: usize) -> Option<usize> {
+    let before = of.checked_sub(1).filter(|&i| i >= floor)?;
+    let adverbial = matches!(tokens[before].upos, Upos::Adp | Upos::Adv);
+    (adverbial || tokens[before].is(PLACES)).then_some(before)
 }
 
 fn is_preposition(token: &Labelled<'_>) -> bool {
@@ -173,5 +169,10 @@ fn is_meta(tokens: &[Labelled<'_>], (start, end): (usize, usize), config: &Split
     // "a close-up" is three tokens.
     let close_up = head.is(&["up"]) && rest.len() >= 2 && rest[rest.len() - 2].is(&["close"]);
     (listed(&config.meta_heads, head) || close_up)
-        && rest.iter().all(|t| t.upos == Upos::Det || t.upos == Upos::Punct || listed(&config.meta_modifiers, t) || listed(&config.meta_heads, t))
+        && rest.iter().all(|t| {
+            t.upos == Upos::Det
+                || t.upos == Upos::Punct
+                || listed(&config.meta_modifiers, t)
+                || listed(&config.meta_heads, t)
+        })
 }

@@ -87,7 +87,9 @@ fn joins(token: &str, piece: &str, rest: &str, last: bool) -> bool {
     let (Some(&first), Some(&end)) = (piece.as_bytes().first(), t.last()) else { return false };
     match first {
         // One mark repeated: "...", "--", "!!!". Bounded by the piece itself, so linear.
-        b'.' | b'-' | b'!' | b'?' | b'*' | b'=' | b'_' | b'#' | b'~' if end == first && !end.is_ascii_alphanumeric() => {
+        b'.' | b'-' | b'!' | b'?' | b'*' | b'=' | b'_' | b'#' | b'~'
+            if end == first && !end.is_ascii_alphanumeric() =>
+        {
             t[0] == first
         }
         b'!' | b'?' if matches!(end, b'!' | b'?') => true,

@@ -124,11 +124,7 @@ impl TensorFile {
 /// Writes named tensors with string metadata; the file appears whole or not at all.
 ///
 /// Tensors may live on any device and have any strides. Names are written sorted, so equal contents give equal bytes.
-pub fn write_tensors(
-    path: &Path,
-    tensors: &[(String, Tensor)],
-    metadata: &[(&str, String)],
-) -> Result<(), FileError> {
+pub fn write_tensors(path: &Path, tensors: &[(String, Tensor)], metadata: &[(&str, String)]) -> Result<(), FileError> {
     let unsupported = |problem| FileError::Tensors { path: path.to_path_buf(), problems: vec![problem] };
     let mut rows = Vec::with_capacity(tensors.len());
     for (name, tensor) in tensors {

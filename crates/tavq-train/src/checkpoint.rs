@@ -61,7 +61,10 @@ impl Checkpoint {
             let found = hash(&path.join(file)).map_err(|e| bad(file, e.to_string()))?;
             let expected = state.hashes.get(file).and_then(Value::as_str).unwrap_or("no hash");
             if expected != found {
-                return Err(bad(file, format!("BLAKE3: expected {expected}, found {found}; the file was changed or damaged")));
+                return Err(bad(
+                    file,
+                    format!("BLAKE3: expected {expected}, found {found}; the file was changed or damaged"),
+                ));
             }
         }
         let config = fs::read_to_string(path.join(CONFIG)).map_err(|e| bad(CONFIG, e.to_string()))?;

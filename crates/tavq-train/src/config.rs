@@ -193,7 +193,8 @@ impl Config {
             path: path.to_owned(),
             message,
         };
-        let mut table: toml::Table = text.parse().map_err(|e: toml::de::Error| refuse("not TOML", one_line(&e.to_string())))?;
+        let mut table: toml::Table =
+            text.parse().map_err(|e: toml::de::Error| refuse("not TOML", one_line(&e.to_string())))?;
         for set in sets {
             apply_set(&mut table, set)?;
         }
@@ -207,8 +208,8 @@ impl Config {
 
     /// Reads a file.
     pub fn open(path: &Path, sets: &[String]) -> Result<Self> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| TrainError::Io { path: path.to_path_buf(), source })?;
+        let text =
+            std::fs::read_to_string(path).map_err(|source| TrainError::Io { path: path.to_path_buf(), source })?;
         Self::resolve(&text, &path.display().to_string(), sets)
     }
 
@@ -243,9 +244,9 @@ impl Config {
         }
         self.optimizer.check().map_err(|(field, message)| (format!("optimizer.{field}"), message))?;
         self.align.check("align").map_err(|e| ("align".to_owned(), e.to_string()))?;
-        device(&run.device).map(|_| ()).ok_or_else(|| {
-            ("run.device".to_owned(), format!("expected cpu, cuda or cuda:N, found \"{}\"", run.device))
-        })
+        device(&run.device)
+            .map(|_| ())
+            .ok_or_else(|| ("run.device".to_owned(), format!("expected cpu, cuda or cuda:N, found \"{}\"", run.device)))
     }
 }
 
@@ -299,7 +300,12 @@ mod tests {
 
     #[test]
     fn sets_win_over_the_file_and_the_file_over_defaults() {
-        let c = Config::resolve("[run]\nsteps = 5\nseed = 3\n", "c.toml", &["run.steps=7".into(), "run.device=cuda:1".into()]).unwrap();
+        let c = Config::resolve(
+            "[run]\nsteps = 5\nseed = 3\n",
+            "c.toml",
+            &["run.steps=7".into(), "run.device=cuda:1".into()],
+        )
+        .unwrap();
         assert_eq!((c.run.steps, c.run.seed, c.run.keep), (7, 3, 2));
         assert_eq!(c.run.device, "cuda:1");
         let again = Config::resolve(&c.to_toml().unwrap(), "saved", &[]).unwrap();

@@ -42,7 +42,9 @@ pub enum TrainError {
         message: String,
     },
     /// The loss is no longer a number.
-    #[error("step {step}: the loss is {loss}; the last checkpoint is kept (a lower optimizer.learning_rate or optimizer.clip_norm may help)")]
+    #[error(
+        "step {step}: the loss is {loss}; the last checkpoint is kept (a lower optimizer.learning_rate or optimizer.clip_norm may help)"
+    )]
     Diverged {
         /// The step.
         step: u64,

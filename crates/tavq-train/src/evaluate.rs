@@ -65,7 +65,11 @@ pub fn mean_image(images: &mut Images) -> Result<MeanImage> {
 }
 
 fn empty(what: &str) -> TrainError {
-    TrainError::Config { origin: "data".into(), path: what.into(), message: "expected at least one image, found none".into() }
+    TrainError::Config {
+        origin: "data".into(),
+        path: what.into(),
+        message: "expected at least one image, found none".into(),
+    }
 }
 
 /// Codes of every level and the rows they belong to, for retrieval; and the first pictures, for a sheet.
@@ -129,17 +133,18 @@ pub fn evaluate(
     rows.truncate(pairs);
     let codes = codes
         .into_iter()
-        .map(|level| if level.is_empty() { Tensor::new() } else { Tensor::cat(&level, 0).narrow(0, 0, rows.len() as i64) })
+        .map(
+            |level| {
+                if level.is_empty() { Tensor::new() } else { Tensor::cat(&level, 0).narrow(0, 0, rows.len() as i64) }
+            },
+        )
         .collect();
     let pictures = (!kept.is_empty()).then(|| {
         let n = pictures.min(seen) as i64;
         let (a, b): (Vec<Tensor>, Vec<Tensor>) = kept.into_iter().unzip();
         (Tensor::cat(&a, 0).narrow(0, 0, n), Tensor::cat(&b, 0).narrow(0, 0, n))
     });
-    Ok((
-        Evaluation { images: seen, psnr, psnr_of_mean_image, ssim, l1, usage },
-        Seen { codes, rows, pictures },
-    ))
+    Ok((Evaluation { images: seen, psnr, psnr_of_mean_image, ssim, l1, usage }, Seen { codes, rows, pictures }))
 }
 
 /// Ranks the texts of the seen rows for each image by the alignment's transport cost, and the images for each text.

@@ -226,7 +226,8 @@ mod tests {
     /// The same problem in torch.optim.AdamW: golden/adam.py.
     #[test]
     fn agrees_with_torch() {
-        let golden: Vec<f64> = include_str!("../golden/adam.txt").split_whitespace().map(|x| x.parse().unwrap()).collect();
+        let golden: Vec<f64> =
+            include_str!("../golden/adam.txt").split_whitespace().map(|x| x.parse().unwrap()).collect();
         let store = nn::VarStore::new(Device::Cpu);
         let w = store.root().var_copy("w", &Tensor::from_slice(&[1.0f32, -2.0, 0.5, 3.0]).view([2, 2]));
         let b = store.root().var_copy("b", &Tensor::from_slice(&[0.1f32, -0.3]));
@@ -246,7 +247,8 @@ mod tests {
             (x.matmul(&w) + &b).tanh().square().sum(Kind::Float).backward();
             adam.step(step, 20);
         }
-        let found: Vec<f64> = Vec::<f32>::try_from(Tensor::cat(&[w.view([4]), b], 0)).unwrap().iter().map(|x| f64::from(*x)).collect();
+        let found: Vec<f64> =
+            Vec::<f32>::try_from(Tensor::cat(&[w.view([4]), b], 0)).unwrap().iter().map(|x| f64::from(*x)).collect();
         for (f, g) in found.iter().zip(&golden) {
             assert!((f - g).abs() < 2e-6, "{found:?} {golden:?}");
         }

@@ -38,7 +38,12 @@ impl Registry {
         build(path, table)
     }
 
-    pub(crate) fn build_quantizer(&self, path: &nn::Path<'_>, table: &toml::Table, dim: i64) -> Result<Box<dyn Quantizer>> {
+    pub(crate) fn build_quantizer(
+        &self,
+        path: &nn::Path<'_>,
+        table: &toml::Table,
+        dim: i64,
+    ) -> Result<Box<dyn Quantizer>> {
         let (build, table) = choose("model.quantizer", &self.quantizers, table)?;
         build(path, table, dim)
     }

@@ -1,5 +1,5 @@
 use tavq_align::laws::cost_laws;
-use tavq_align::{Cost, CosineCost, Result, SquaredEuclidean, all_pairs};
+use tavq_align::{CosineCost, Cost, Result, SquaredEuclidean, all_pairs};
 use tch::{Kind, Tensor};
 
 use crate::common::{Noise, gap};
@@ -22,7 +22,9 @@ impl Cost for Broken {
             Self::Detached => SquaredEuclidean.matrix(&x.detach(), y)?,
             Self::WrongGradient => &cost + &cost - cost.detach(),
             Self::SinglePrecision => cost.to_kind(Kind::Float),
-            Self::NanAtZero => cost + (x / x.square().sum_dim_intlist([-1i64].as_slice(), true, None::<Kind>)).sum(Kind::Double) * 0.0,
+            Self::NanAtZero => {
+                cost + (x / x.square().sum_dim_intlist([-1i64].as_slice(), true, None::<Kind>)).sum(Kind::Double) * 0.0
+            }
         })
     }
 }

@@ -72,7 +72,9 @@ fn padding_is_never_read() {
             [found.loss.detach().view(-1), found.value, codes.grad(), map, pairs, plan]
         };
         let clean = run(7, 0.0);
-        assert!(clean.iter().all(|t| t.isfinite().all().int64_value(&[]) == 1 && t.abs().max().double_value(&[]) > 0.0));
+        assert!(
+            clean.iter().all(|t| t.isfinite().all().int64_value(&[]) == 1 && t.abs().max().double_value(&[]) > 0.0)
+        );
         for (m, padding) in [(7, f64::NAN), (7, f64::INFINITY), (11, 3.0), (11, f64::NAN)] {
             for (x, y) in clean.iter().zip(run(m, padding)) {
                 assert!(gap(x, &y) < 2e-6, "{config:?} {m} {padding}");
@@ -151,7 +153,13 @@ fn gradients_reach_map_and_codes_and_never_the_texts() {
 /// The plain loss by central differences through the map, in the form whose gradient is exact.
 #[test]
 fn the_gradient_of_the_codes_is_right() {
-    let config = AlignConfig { value: TransportValue::Entropic, tolerance: 1e-6, max_iterations: 1000, epsilon: 0.2, ..AlignConfig::default() };
+    let config = AlignConfig {
+        value: TransportValue::Entropic,
+        tolerance: 1e-6,
+        max_iterations: 1000,
+        epsilon: 0.2,
+        ..AlignConfig::default()
+    };
     let mut noise = Noise(34);
     let (_store, level) = level(&mut noise, &config);
     let base = codes(&mut noise, 2);
@@ -163,7 +171,8 @@ fn the_gradient_of_the_codes_is_right() {
     for k in [0, 13, 50, 100] {
         let step = Tensor::zeros_like(&base);
         let _ = step.view(-1).get(k).fill_(h);
-        let [up, down] = [&base + &step, &base - &step].map(|c| level.loss(&c, &text, false).unwrap().loss.double_value(&[]));
+        let [up, down] =
+            [&base + &step, &base - &step].map(|c| level.loss(&c, &text, false).unwrap().loss.double_value(&[]));
         let (expected, found) = ((up - down) / (2.0 * h), found.view(-1).double_value(&[k]));
         assert!((expected - found).abs() < 2e-4, "entry {k}: {expected} against {found}");
     }
@@ -313,8 +322,7 @@ fn the_plan_covers_all_cells_whatever_the_sampler() {
 fn own_parts_plug_in_and_bad_shapes_are_refused() {
     let store = nn::VarStore::new(Device::Cpu);
     let parts = (Box::new(SubsetCodes { count: 3 }), Box::new(CosineCost));
-    let level =
-        LevelAlignment::with_parts(&store.root(), D, DT, &AlignConfig::default(), parts.0, parts.1).unwrap();
+    let level = LevelAlignment::with_parts(&store.root(), D, DT, &AlignConfig::default(), parts.0, parts.1).unwrap();
     let mut noise = Noise(41);
     let (codes, text) = (codes(&mut noise, 2), texts(&mut noise, &[5, 3], 5, 0.0));
     level.loss(&codes, &text, false).unwrap();
@@ -340,7 +348,8 @@ fn own_parts_plug_in_and_bad_shapes_are_refused() {
     assert!(LevelAlignment::new(&store.root(), 0, DT, &AlignConfig::default()).is_err());
     let nan = level.loss(&(&codes * f64::NAN), &text, false).unwrap_err();
     assert!(nan.to_string().starts_with("cost: expected finite"), "{nan}");
-    let (_store, counting) = self::level(&mut noise, &AlignConfig { target: TargetMasses::Counts, ..AlignConfig::default() });
+    let (_store, counting) =
+        self::level(&mut noise, &AlignConfig { target: TargetMasses::Counts, ..AlignConfig::default() });
     let negative = TextBatch { counts: &text.counts * -1.0, vectors: text.vectors, mask: text.mask };
     assert!(counting.loss(&codes, &negative, false).unwrap_err().to_string().starts_with("text counts"));
 }

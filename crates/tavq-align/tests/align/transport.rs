@@ -173,7 +173,13 @@ fn bad_input_is_one_typed_error() {
         refused(&(&cost * bad), &a, &b, &config, "cost: expected finite");
         refused(&cost, &(&a * bad), &b, &config, "source masses: expected finite");
     }
-    refused(&cost, &a, &Tensor::from_slice(&[1.5, -0.5]).view([1, 2]), &config, "target masses: expected finite and >= 0");
+    refused(
+        &cost,
+        &a,
+        &Tensor::from_slice(&[1.5, -0.5]).view([1, 2]),
+        &config,
+        "target masses: expected finite and >= 0",
+    );
     refused(&cost, &a, &(&b * 2.0), &config, "target masses: expected the total");
     refused(&cost, &a, &(&b * 0.0), &config, "target masses: expected the total");
     refused(&cost.get(0), &a, &b, &config, "cost: expected shape");

@@ -14,7 +14,14 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    pub(super) fn new(path: &nn::Path<'_>, count: i64, from: i64, to: i64, attends: bool, dropout: f64) -> Result<Self> {
+    pub(super) fn new(
+        path: &nn::Path<'_>,
+        count: i64,
+        from: i64,
+        to: i64,
+        attends: bool,
+        dropout: f64,
+    ) -> Result<Self> {
         let blocks = (0..count)
             .map(|i| {
                 let from = if i == 0 { from } else { to };
@@ -80,7 +87,8 @@ impl Encoder {
             let to = config.width(i);
             let stage = Stage::new(&path, config.num_res_blocks, from, to, config.attends(i), config.dropout)?;
             let last = i + 1 == config.stages();
-            let halve = if last { None } else { Some(Conv::new(&path.sub("downsample").sub("conv"), to, to, 3, 2, 0)?) };
+            let halve =
+                if last { None } else { Some(Conv::new(&path.sub("downsample").sub("conv"), to, to, 3, 2, 0)?) };
             down.push((stage, halve));
             from = to;
         }
@@ -94,7 +102,13 @@ impl Encoder {
     }
 
     /// The latent before `quant_conv`; side levels are added to `levels` on the way.
-    pub(super) fn forward(&self, images: &Tensor, train: bool, taps: &Taps, levels: &mut Vec<Tensor>) -> Result<Tensor> {
+    pub(super) fn forward(
+        &self,
+        images: &Tensor,
+        train: bool,
+        taps: &Taps,
+        levels: &mut Vec<Tensor>,
+    ) -> Result<Tensor> {
         let mut h = self.conv_in.forward(images)?;
         for (i, (stage, halve)) in self.down.iter().enumerate() {
             h = stage.forward(h, train)?;

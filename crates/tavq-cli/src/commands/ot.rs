@@ -75,10 +75,8 @@ pub(crate) fn run(command: &OtCommand) -> Outcome {
             .solve(&problem)?,
     };
     if let Some(path) = &args.plan {
-        tavq_torch::write_atomic(path, |out| {
-            coupling.plan.write_npy(out).map_err(std::io::Error::other)
-        })
-        .map_err(writing(path))?;
+        tavq_torch::write_atomic(path, |out| coupling.plan.write_npy(out).map_err(std::io::Error::other))
+            .map_err(writing(path))?;
     }
     print(args, &coupling);
     Ok(())

@@ -45,7 +45,8 @@ pub(crate) fn run(args: &SplitArgs) -> Outcome {
 }
 
 fn json(tree: &TextTree<'_>, all_tokens: bool) -> Outcome<String> {
-    if all_tokens { serde_json::to_string(&tree.with_tokens()) } else { serde_json::to_string(tree) }.map_err(Failure::work)
+    if all_tokens { serde_json::to_string(&tree.with_tokens()) } else { serde_json::to_string(tree) }
+        .map_err(Failure::work)
 }
 
 /// A reader that closes the pipe early (`| head`) ends the program quietly, as for any filter.

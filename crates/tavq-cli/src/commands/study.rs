@@ -28,7 +28,9 @@ pub(crate) fn run(config: &Config, out: &Path, registry: &Registry, json: bool) 
         println!("{name:<44}{:>14}{:>14}", value(&on), value(&off));
     }
     println!("off: no alignment gradient reaches encoder or codebook; the maps to the text space still learn.");
-    println!("Retrieval ranks by transport cost summed over the levels, each text's mean cost over the images subtracted.");
+    println!(
+        "Retrieval ranks by transport cost summed over the levels, each text's mean cost over the images subtracted."
+    );
     for path in on.pictures.iter().chain(&off.pictures) {
         println!("picture: {}", path.display());
     }

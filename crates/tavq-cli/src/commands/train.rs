@@ -7,9 +7,7 @@ use std::sync::atomic::AtomicBool;
 use anyhow::anyhow;
 use clap::Args;
 use tavq_torch::Solo;
-use tavq_train::{
-    Checkpoint, Config, DataSet, JsonlSink, Model, Registry, Services, TextSide, Trainer, write_pairs,
-};
+use tavq_train::{Checkpoint, Config, DataSet, JsonlSink, Model, Registry, Services, TextSide, Trainer, write_pairs};
 
 use crate::failure::{Failure, Outcome, writing};
 use crate::report::{Report, evaluate_run};

@@ -125,14 +125,20 @@ fn noun_phrases(rows: Vec<Row>) -> Vec<Item> {
         }
     }
     let base = |i: usize| rows[i].relation.split(':').next().unwrap_or("").to_owned();
-    let left = |i: usize| matches!(base(i).as_str(), "det" | "amod" | "nummod" | "compound" | "flat") || rows[i].relation == "nmod:poss";
+    let left = |i: usize| {
+        matches!(base(i).as_str(), "det" | "amod" | "nummod" | "compound" | "flat") || rows[i].relation == "nmod:poss"
+    };
     let right = |i: usize| matches!(base(i).as_str(), "flat" | "goeswith" | "compound");
     let argument = |i: usize| {
-        matches!(base(i).as_str(), "nsubj" | "obj" | "iobj" | "obl" | "nmod" | "conj" | "root" | "appos" | "dep" | "list" | "parataxis")
+        matches!(
+            base(i).as_str(),
+            "nsubj" | "obj" | "iobj" | "obl" | "nmod" | "conj" | "root" | "appos" | "dep" | "list" | "parataxis"
+        )
     };
     let mut spans: Vec<(usize, usize)> = Vec::new();
     for i in 0..n {
-        let inner = matches!(base(i).as_str(), "compound" | "flat" | "det" | "goeswith") || rows[i].relation == "nmod:poss";
+        let inner =
+            matches!(base(i).as_str(), "compound" | "flat" | "det" | "goeswith") || rows[i].relation == "nmod:poss";
         let nominal = match rows[i].upos {
             Upos::Noun | Upos::Propn | Upos::Pron => true,
             Upos::Num | Upos::Sym | Upos::X => argument(i),
@@ -175,14 +181,18 @@ pub(crate) fn captions(folder: &Path) -> Result<Vec<Document>, Box<dyn Error>> {
     let mut documents = Vec::new();
     for line in lines(&folder.join("captions.jsonl.gz"))? {
         let record: serde_json::Value = serde_json::from_str(&line?)?;
-        let field = |name: &str| record[name].as_str().map(str::to_owned).ok_or_else(|| format!("caption without {name}"));
+        let field =
+            |name: &str| record[name].as_str().map(str::to_owned).ok_or_else(|| format!("caption without {name}"));
         let mut document = Document { name: field("id")?, text: field("text")?, sentences: Vec::new() };
         let mut at = 0;
         while !document.text[at..].trim().is_empty() {
             let sentence: Vec<[String; 4]> = serde_json::from_str(&silver.next().ok_or("silver ends early")??)?;
             let mut items = Vec::new();
             for [form, upos, chunk, _] in sentence {
-                let start = document.text[at..].find(&form).map(|i| at + i).ok_or_else(|| format!("{}: no {form:?}", document.name))?;
+                let start = document.text[at..]
+                    .find(&form)
+                    .map(|i| at + i)
+                    .ok_or_else(|| format!("{}: no {form:?}", document.name))?;
                 at = start + form.len();
                 let upos = Upos::from_name(&upos).ok_or_else(|| format!("{}: tag {upos:?}", document.name))?;
                 let chunk = match chunk.as_str() {

@@ -59,7 +59,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         None => {
             let gold = treebank(&args.data.join("ud-english-ewt-train.conllu.gz"))?;
             let examples: Vec<Annotated> = gold.iter().chain(&seen).flat_map(Document::annotated).collect();
-            println!("training on {} sentences, {} of them from {} captions", examples.len(), seen.iter().map(|d| d.sentences.len()).sum::<usize>(), seen.len());
+            println!(
+                "training on {} sentences, {} of them from {} captions",
+                examples.len(),
+                seen.iter().map(|d| d.sentences.len()).sum::<usize>(),
+                seen.len()
+            );
             let start = Instant::now();
             let bytes = train(&examples, &args.options);
             println!("trained in {:.1} s, {} bytes", start.elapsed().as_secs_f64(), bytes.len());

@@ -62,7 +62,11 @@ pub(crate) fn report(name: &str, splitter: &EnglishSplitter, documents: &[Docume
         let found: HashSet<_> = tree.sentences.iter().map(|s| (s.span.start, s.span.end)).collect();
         if std::env::var_os("SHOW_SENTENCES").is_some() {
             for (start, end) in found.difference(&gold) {
-                println!("  [{name}] only ours: {:?} | {:?}", &document.text[*start..*end], document.text[*end..].chars().take(40).collect::<String>());
+                println!(
+                    "  [{name}] only ours: {:?} | {:?}",
+                    &document.text[*start..*end],
+                    document.text[*end..].chars().take(40).collect::<String>()
+                );
             }
         }
         exact += usize::from(gold == found);
@@ -82,12 +86,8 @@ pub(crate) fn report(name: &str, splitter: &EnglishSplitter, documents: &[Docume
 
         let phrases: Vec<&[Item]> = document.sentences.iter().flat_map(|s| gold_phrases(s)).collect();
         let gold: HashSet<_> = phrases.iter().map(|p| span_of(p)).collect();
-        let found: HashSet<_> = tree
-            .phrases
-            .iter()
-            .filter(|p| p.kind == PhraseKind::Noun)
-            .map(|p| (p.span.start, p.span.end))
-            .collect();
+        let found: HashSet<_> =
+            tree.phrases.iter().filter(|p| p.kind == PhraseKind::Noun).map(|p| (p.span.start, p.span.end)).collect();
         if std::env::var_os("SHOW_NOUNS").is_some() {
             for (start, end) in found.difference(&gold) {
                 println!("  [{name}] NP only ours: {:?}", &document.text[*start..*end]);
@@ -111,7 +111,12 @@ pub(crate) fn report(name: &str, splitter: &EnglishSplitter, documents: &[Docume
     }
     println!("{name}: {} documents, {} sentences", documents.len(), sentences.gold);
     println!("  sentences F1 {:.2}, documents exact {:.1} %", sentences.f1(), percent(exact, documents.len()));
-    println!("  UPOS on gold tokens {:.2}; raw text: tokens F1 {:.2}, UPOS F1 {:.2}", percent(right, total), tokens.f1(), tagged.f1());
+    println!(
+        "  UPOS on gold tokens {:.2}; raw text: tokens F1 {:.2}, UPOS F1 {:.2}",
+        percent(right, total),
+        tokens.f1(),
+        tagged.f1()
+    );
     println!(
         "  noun phrases F1 {:.2} (P {:.2}, R {:.2}), heads found {:.1}, adjectives with their head {:.1}",
         nouns.f1(),
@@ -151,5 +156,9 @@ pub(crate) fn speed(splitter: &EnglishSplitter, documents: &[Document]) {
     let whole = best(&|| documents.iter().map(|d| splitter.split(&d.text).words.len()).sum());
     let sentences = best(&|| documents.iter().map(|d| splitter.sentences(&d.text).len()).sum());
     let rate = |seconds: f64| bytes as f64 / seconds / 1e6;
-    println!("speed over {bytes} bytes: whole splitter {:.2} MB/s, sentences alone {:.1} MB/s", rate(whole), rate(sentences));
+    println!(
+        "speed over {bytes} bytes: whole splitter {:.2} MB/s, sentences alone {:.1} MB/s",
+        rate(whole),
+        rate(sentences)
+    );
 }

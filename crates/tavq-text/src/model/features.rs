@@ -3,6 +3,8 @@
 //! The strings of a token are hashed once ([`Attributes`]); a feature of a window then only mixes integers. Training and
 //! use share this file, so the two cannot drift apart; changing it means training again.
 
+use crate::tree::Upos;
+
 /// Number of parts of speech (`Upos`).
 pub(crate) const TAGS: usize = 17;
 /// Labels of the chunker: outside, first token of a noun phrase, inside.
@@ -127,15 +129,44 @@ fn shape(token: &str) -> u32 {
 }
 
 /// Features of the tagger at one token.
-pub(crate) const TAG_FEATURES: usize = 26;
+pub(crate) const TAG_FEATURES: usize = 27;
 
-/// Fills `out` with the tagger's features at `i`; `before` is the tag one to the left, `before2` two.
+/// What the tags to the left say of the clause so far: whether it has a verb and a noun yet, and its last determiner.
+/// Tells "a ring surrounds" from "the ring surrounds".
 #[inline]
-pub(crate) fn tag_features(tokens: &[Attributes], i: usize, before: u8, before2: u8) -> [u32; TAG_FEATURES] {
+fn clause(tokens: &[Attributes], tags: &[u8]) -> (u32, u32) {
+    const REACH: usize = 12;
+    let is = |tag: u8, upos: Upos| tag == upos as u8;
+    let (mut end, mut noun, mut determiner) = (0, 0, 0);
+    for (&tag, token) in tags.iter().zip(tokens).rev().take(REACH) {
+        if is(tag, Upos::Verb) || is(tag, Upos::Aux) {
+            end = 1;
+        } else if is(tag, Upos::Punct) {
+            end = 2;
+        } else if is(tag, Upos::Cconj) || is(tag, Upos::Sconj) {
+            end = 3;
+        } else if is(tag, Upos::Noun) || is(tag, Upos::Propn) || is(tag, Upos::Pron) {
+            noun = 1;
+        } else if is(tag, Upos::Det) && determiner == 0 {
+            determiner = token.word;
+        }
+        if end > 0 {
+            break;
+        }
+    }
+    (end * 2 + noun, determiner)
+}
+
+/// The tagger's features of the token behind the tagged ones: `before` holds the tags so far.
+#[inline]
+pub(crate) fn tag_features(tokens: &[Attributes], before: &[u8]) -> [u32; TAG_FEATURES] {
+    let i = before.len();
     let at = |d: isize| i.checked_add_signed(d).and_then(|j| tokens.get(j)).unwrap_or(&OUTSIDE);
     let (w, l1, l2, r1, r2) = (at(0), at(-1), at(-2), at(1), at(2));
-    let t1 = u32::from(before);
-    let t12 = pack(&[before, before2]);
+    let (b1, b2) = last_two(before);
+    let t1 = u32::from(b1);
+    let t12 = pack(&[b1, b2]);
+    let (clause, determiner) = clause(tokens, before);
     [
         one(1, w.word),
         one(2, w.suffix[0]),
@@ -158,26 +189,33 @@ pub(crate) fn tag_features(tokens: &[Attributes], i: usize, before: u8, before2:
         two(19, w.word, r1.word),
         two(20, w.suffix[2], t1),
         two(21, r1.word, t1),
-        two(22, l1.word, r1.word),
+        two(22, w.suffix[0], clause << 5 | t1),
         two(23, w.suffix[1], r1.suffix[1]),
-        two(24, r1.suffix[1], t12),
+        two(24, w.suffix[0], determiner.wrapping_mul(31).wrapping_add(t1)),
         two(25, w.shape, t1),
         two(26, w.suffix[2], r1.word),
+        two(27, w.word, clause),
     ]
+}
+
+/// The last value and the one before it.
+#[inline]
+fn last_two(before: &[u8]) -> (u8, u8) {
+    match before {
+        [.., b, a] => (*a, *b),
+        [a] => (*a, START),
+        [] => (START, START),
+    }
 }
 
 /// Features of the chunker at one token.
 pub(crate) const CHUNK_FEATURES: usize = 26;
 
-/// Fills `out` with the chunker's features at `i`; `before` is the label one to the left, `before2` two.
+/// The chunker's features of the token behind the labelled ones: `labels` holds the labels so far.
 #[inline]
-pub(crate) fn chunk_features(
-    tokens: &[Attributes],
-    tags: &[u8],
-    i: usize,
-    before: u8,
-    before2: u8,
-) -> [u32; CHUNK_FEATURES] {
+pub(crate) fn chunk_features(tokens: &[Attributes], tags: &[u8], labels: &[u8]) -> [u32; CHUNK_FEATURES] {
+    let i = labels.len();
+    let (before, before2) = last_two(labels);
     let at = |d: isize| i.checked_add_signed(d).and_then(|j| tokens.get(j)).unwrap_or(&OUTSIDE);
     let tag = |d: isize| i.checked_add_signed(d).and_then(|j| tags.get(j)).copied().unwrap_or(START);
     let (w, l1, l2, r1, r2) = (at(0), at(-1), at(-2), at(1), at(2));

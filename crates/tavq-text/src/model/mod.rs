@@ -8,7 +8,7 @@ mod table;
 pub(crate) mod train;
 
 use crate::tree::Upos;
-pub(crate) use features::{Attributes, CHUNKS, START, TAGS};
+pub(crate) use features::{Attributes, CHUNKS, TAGS};
 use features::{chunk_features, tag_features};
 use table::{Table, take};
 
@@ -128,24 +128,18 @@ impl Model {
         attributes.clear();
         attributes.extend(tokens.map(|t| Attributes::of(t, lower)));
         tags.clear();
-        let (mut t1, mut t2) = (START, START);
         for i in 0..attributes.len() {
             let tag = match self.fixed.get(attributes[i].word) {
                 Some(&[tag]) => tag as u8,
-                None => best(&self.tagger, &tag_features(attributes, i, t1, t2)),
+                None => best(&self.tagger, &tag_features(attributes, tags)),
             };
             tags.push(tag);
-            (t1, t2) = (tag, t1);
         }
         chunks.clear();
-        let (mut c1, mut c2) = (START, START);
-        for i in 0..attributes.len() {
-            let mut chunk = best(&self.chunker, &chunk_features(attributes, tags, i, c1, c2));
-            if chunk == Chunk::Inside as u8 && (c1 == START || c1 == Chunk::Outside as u8) {
-                chunk = Chunk::Begin as u8;
-            }
-            chunks.push(chunk);
-            (c1, c2) = (chunk, c1);
+        for _ in 0..attributes.len() {
+            let chunk = best(&self.chunker, &chunk_features(attributes, tags, chunks));
+            let opens = chunks.last().is_none_or(|&c| c == Chunk::Outside as u8);
+            chunks.push(if opens && chunk == Chunk::Inside as u8 { Chunk::Begin as u8 } else { chunk });
         }
     }
 }

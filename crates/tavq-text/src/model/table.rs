@@ -22,8 +22,7 @@ impl<const L: usize> Table<L> {
     /// Builds the table from pairs of feature hash and row. Of equal hashes the last one stays.
     pub(crate) fn new(pairs: &[(u32, [i8; L])]) -> Self {
         let slots = (pairs.len() * 2).next_power_of_two().max(2);
-        let mut table =
-            Self { slots: vec![(EMPTY, [0; L]); slots], shift: 32 - slots.trailing_zeros().min(31) };
+        let mut table = Self { slots: vec![(EMPTY, [0; L]); slots], shift: 32 - slots.trailing_zeros().min(31) };
         for &(key, row) in pairs {
             if key == EMPTY {
                 continue;

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::features::{Attributes, CHUNKS, START, TAGS, chunk_features, tag_features};
+use super::features::{Attributes, CHUNKS, TAGS, chunk_features, tag_features};
 use super::{Chunk, Model, argmax};
 use crate::tree::Upos;
 
@@ -40,7 +40,15 @@ pub struct TrainOptions {
 
 impl Default for TrainOptions {
     fn default() -> Self {
-        Self { epochs: 8, seed: 1, tagger_features: 110_000, chunker_features: 110_000, folds: 4, fixed_count: 30, fixed_share: 0.997 }
+        Self {
+            epochs: 8,
+            seed: 1,
+            tagger_features: 110_000,
+            chunker_features: 110_000,
+            folds: 4,
+            fixed_count: 30,
+            fixed_share: 0.997,
+        }
     }
 }
 
@@ -66,17 +74,18 @@ pub fn train(sentences: &[Annotated], options: &TrainOptions) -> Vec<u8> {
         let learner = learn_tags(&examples, &rest, &fixed, options);
         for i in (fold..examples.len()).step_by(folds) {
             let words = &examples[i].attributes;
-            jackknifed[i] = learner.run(
-                words.len(),
-                |j| fixed.get(&words[j].word).copied(),
-                |j, t1, t2| tag_features(words, j, t1, t2),
-            );
+            jackknifed[i] =
+                learner.run(words.len(), |j| fixed.get(&words[j].word).copied(), |before| tag_features(words, before));
         }
     }
     let mut chunker = Learner::<CHUNKS>::default();
-    chunker.learn(&all, options, |i| examples[i].chunks.as_slice(), |_, _| None, |i, j, c1, c2| {
-        chunk_features(&examples[i].attributes, &jackknifed[i], j, c1, c2)
-    });
+    chunker.learn(
+        &all,
+        options,
+        |i| examples[i].chunks.as_slice(),
+        |_, _| None,
+        |i, before| chunk_features(&examples[i].attributes, &jackknifed[i], before),
+    );
     let fixed: Vec<(u32, [i8; 1])> = fixed.into_iter().map(|(word, tag)| (word, [tag as i8])).collect();
     Model::write(&fixed, &tagger.quantised(options.tagger_features), &chunker.quantised(options.chunker_features))
 }
@@ -99,7 +108,7 @@ fn learn_tags(
         options,
         |i| examples[i].tags.as_slice(),
         |i, j| fixed.get(&examples[i].attributes[j].word).copied(),
-        |i, j, t1, t2| tag_features(&examples[i].attributes, j, t1, t2),
+        |i, before| tag_features(&examples[i].attributes, before),
     );
     learner
 }
@@ -147,27 +156,28 @@ impl<const L: usize> Learner<L> {
         options: &TrainOptions,
         gold: impl Fn(usize) -> &'a [u8],
         fixed: impl Fn(usize, usize) -> Option<u8>,
-        features: impl Fn(usize, usize, u8, u8) -> [u32; F],
+        features: impl Fn(usize, &[u8]) -> [u32; F],
     ) {
         let mut order = among.to_vec();
         let mut random = SplitMix(options.seed);
+        let mut before = Vec::new();
         for _ in 0..options.epochs {
             shuffle(&mut order, &mut random);
             for &i in &order {
-                let (mut a, mut b) = (START, START);
+                before.clear();
                 for (j, &right) in gold(i).iter().enumerate() {
                     if let Some(tag) = fixed(i, j) {
-                        (a, b) = (tag, a);
+                        before.push(tag);
                         continue;
                     }
-                    let active = features(i, j, a, b);
+                    let active = features(i, &before);
                     self.step += 1;
                     let guess = argmax(&self.scores(&active));
                     if guess != right {
                         self.update(&active, right, guess);
                     }
                     // The guess, not the answer, becomes history: use sees its own mistakes too.
-                    (a, b) = (guess, a);
+                    before.push(guess);
                 }
             }
         }
@@ -209,14 +219,12 @@ impl<const L: usize> Learner<L> {
         &self,
         len: usize,
         fixed: impl Fn(usize) -> Option<u8>,
-        features: impl Fn(usize, u8, u8) -> [u32; F],
+        features: impl Fn(&[u8]) -> [u32; F],
     ) -> Vec<u8> {
         let mut out = Vec::with_capacity(len);
-        let (mut a, mut b) = (START, START);
         for j in 0..len {
-            let guess = fixed(j).unwrap_or_else(|| argmax(&self.scores(&features(j, a, b))));
+            let guess = fixed(j).unwrap_or_else(|| argmax(&self.scores(&features(&out))));
             out.push(guess);
-            (a, b) = (guess, a);
         }
         out
     }

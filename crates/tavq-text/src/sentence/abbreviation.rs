@@ -7,8 +7,8 @@ use super::bounded_back;
 /// Stands before a name and never ends a sentence that goes on.
 const TITLES: &[&str] = &[
     "adm", "atty", "brig", "capt", "cdr", "cmdr", "col", "comdr", "cpl", "dr", "fr", "ft", "gen", "gov", "hon", "lt",
-    "maj", "messrs", "mlle", "mme", "mr", "mrs", "ms", "msgr", "mt", "mts", "mx", "pres", "prof", "pvt", "rep",
-    "rev", "sen", "sgt", "sr", "st", "ste", "supt",
+    "maj", "messrs", "mlle", "mme", "mr", "mrs", "ms", "msgr", "mt", "mts", "mx", "pres", "prof", "pvt", "rep", "rev",
+    "sen", "sgt", "sr", "st", "ste", "supt",
 ];
 
 /// Goes on whatever follows.
@@ -17,8 +17,8 @@ const ALWAYS: &[&str] =
 
 /// Goes on before a number.
 const BEFORE_NUMBER: &[&str] = &[
-    "art", "ch", "chap", "eq", "ex", "ext", "fig", "figs", "n°", "no", "nos", "nr", "p", "par", "pg", "pp", "pt", "sec",
-    "sect", "tel", "v", "vol", "vols",
+    "art", "ch", "chap", "eq", "ex", "ext", "fig", "figs", "n°", "no", "nos", "nr", "p", "par", "pg", "pp", "pt",
+    "sec", "sect", "tel", "v", "vol", "vols",
 ];
 
 /// Ends a sentence only before a word that starts one.
@@ -30,8 +30,8 @@ const MAYBE: &[&str] = &[
 
 /// Goes on in lower case, ends before a capital.
 const BEFORE_LOWER: &[&str] = &[
-    "a.k.a", "abbr", "acct", "assn", "asst", "bbl", "cu", "dist", "div", "ed", "eds", "etc", "gal", "hr", "hrs",
-    "in", "lb", "lbs", "max", "mi", "min", "misc", "mm", "mph", "oz", "pkg", "qt", "sq", "temp", "yr", "yrs",
+    "a.k.a", "abbr", "acct", "assn", "asst", "bbl", "cu", "dist", "div", "ed", "eds", "etc", "gal", "hr", "hrs", "in",
+    "lb", "lbs", "max", "mi", "min", "misc", "mm", "mph", "oz", "pkg", "qt", "sq", "temp", "yr", "yrs",
 ];
 
 /// Words that start a sentence when capitalised, even behind an abbreviation.
@@ -48,8 +48,10 @@ const STARTERS: &[&str] = &[
 ];
 
 /// Words before a lone capital that is a label, not an initial: "vitamin C. Fresh", "plan B. Next".
-const LABELLED: &[&str] =
-    &["class", "exhibit", "figure", "gate", "grade", "letter", "level", "option", "plan", "section", "size", "type", "vitamin"];
+const LABELLED: &[&str] = &[
+    "class", "exhibit", "figure", "gate", "grade", "letter", "level", "option", "plan", "section", "size", "type",
+    "vitamin",
+];
 
 /// Whether `word` is a title: "Mr", "Prof".
 pub(super) fn is_title(word: &str) -> bool {
@@ -60,8 +62,27 @@ pub(super) fn is_title(word: &str) -> bool {
 pub(super) fn opens(word: &str) -> bool {
     matches!(
         word,
-        "a" | "an" | "and" | "as" | "at" | "by" | "for" | "from" | "in" | "into" | "its" | "near" | "of" | "on" | "or"
-            | "over" | "that" | "the" | "their" | "to" | "under" | "with"
+        "a" | "an"
+            | "and"
+            | "as"
+            | "at"
+            | "by"
+            | "for"
+            | "from"
+            | "in"
+            | "into"
+            | "its"
+            | "near"
+            | "of"
+            | "on"
+            | "or"
+            | "over"
+            | "that"
+            | "the"
+            | "their"
+            | "to"
+            | "under"
+            | "with"
     )
 }
 

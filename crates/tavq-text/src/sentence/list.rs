@@ -48,9 +48,7 @@ impl Scan<'_> {
         let head = bounded_back(self.text, at, 6);
         let digits = head.len() - head.trim_end_matches(|c: char| c.is_ascii_digit()).len();
         let (marker, len) = match head.as_bytes() {
-            _ if (1..=3).contains(&digits) => {
-                (Marker::Number(head[head.len() - digits..].parse().ok()?), digits)
-            }
+            _ if (1..=3).contains(&digits) => (Marker::Number(head[head.len() - digits..].parse().ok()?), digits),
             [.., letter @ (b'a'..=b'z' | b'A'..=b'Z')] => {
                 (Marker::Letter(u32::from(letter.to_ascii_lowercase() - b'a')), 1)
             }
@@ -76,10 +74,8 @@ impl Scan<'_> {
         let lead = &self.text[self.start..from];
         let first = matches!(marker, Marker::Number(1) | Marker::Letter(0));
         let starts = lead.chars().all(|c| is_bullet(c) || c.is_whitespace()) || first && lead.trim_end().ends_with(':');
-        let follows = self
-            .list
-            .last
-            .is_some_and(|(last, s, place)| s == sign && last.next() == marker && from - place < REACH);
+        let follows =
+            self.list.last.is_some_and(|(last, s, place)| s == sign && last.next() == marker && from - place < REACH);
         if follows && !starts {
             self.close(from);
         }

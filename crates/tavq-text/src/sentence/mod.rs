@@ -126,7 +126,8 @@ impl Scan<'_> {
                 }
             }
         }
-        let bracketed = at > 0 && matches!((self.bytes[at - 1], self.bytes.get(run.end)), (b'[', Some(b']')) | (b'(', Some(b')')));
+        let bracketed =
+            at > 0 && matches!((self.bytes[at - 1], self.bytes.get(run.end)), (b'[', Some(b']')) | (b'(', Some(b')')));
         if bracketed {
             return run.end; // "[...]" stands for words left out
         }
@@ -136,7 +137,8 @@ impl Scan<'_> {
             self.close(end);
             return self.bytes.len();
         }
-        let ends = if next == end { self.ends_without_gap(at, &run, end) } else { self.ends_with_gap(at, &run, end, next) };
+        let ends =
+            if next == end { self.ends_without_gap(at, &run, end) } else { self.ends_with_gap(at, &run, end, next) };
         if ends {
             self.close(end);
         }
@@ -235,7 +237,9 @@ impl Scan<'_> {
         }
         if c.is_lowercase() {
             // Behind a plain stop, or a mark after a word in lower case; not "well... then", "'STOP.' in", "Yahoo! in".
-            return !quoted && !run.spaced && (run.dots == 1 && run.marks == 0 || run.marks > 0 && self.after_lower(at));
+            return !quoted
+                && !run.spaced
+                && (run.dots == 1 && run.marks == 0 || run.marks > 0 && self.after_lower(at));
         }
         // Three spaced stops before "I" leave words out of a sentence; a fourth ends it.
         !(run.spaced && run.marks == 0 && run.dots <= 3 && bounded_ahead(self.text, first, 2) == "I ")
