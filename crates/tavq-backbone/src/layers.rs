@@ -2,7 +2,7 @@
 
 use tch::{Kind, Tensor, nn};
 
-use tavq_quant::{QuantError, Result};
+use tavq_quant::Result;
 
 /// A 2-D convolution with bias.
 #[derive(Debug)]
@@ -59,8 +59,8 @@ fn variables(path: &nn::Path<'_>, shape: &[i64], bias: i64, fan: i64) -> Result<
     Ok((path.f_uniform("weight", shape, -bound, bound)?, path.f_uniform("bias", &[bias], -bound, bound)?))
 }
 
-/// Groups of every normalisation.
-const GROUPS: i64 = 32;
+/// Groups of every normalisation, which divide its channels.
+pub(crate) const GROUPS: i64 = 32;
 const EPSILON: f64 = 1e-6;
 
 /// Group normalisation.
@@ -72,10 +72,6 @@ pub(crate) struct Norm {
 
 impl Norm {
     pub(crate) fn new(path: &nn::Path<'_>, channels: i64) -> Result<Self> {
-        if channels % GROUPS != 0 {
-            let expected = format!("channel counts divisible by {GROUPS} (the groups of a normalisation)");
-            return Err(QuantError::config("backbone.ch", &expected, channels));
-        }
         Ok(Self { weight: path.f_ones("weight", &[channels])?, bias: path.f_zeros("bias", &[channels])? })
     }
 

@@ -84,3 +84,8 @@ pub fn run(registry: &Registry) -> ExitCode {
         Err(failure) => failure.report(),
     }
 }
+
+/// The code blocks of the front page, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+pub struct Readme;

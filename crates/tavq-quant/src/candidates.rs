@@ -16,11 +16,13 @@ const POWER: f64 = -32.0;
 /// Costs are clamped to this range, whose 32nd powers an f64 holds.
 const COST: (f64, f64) = (1e-9, 1e9);
 
-/// One vector for each code.
+/// One vector for each of some codes.
 pub(crate) struct Candidates {
-    /// `[K, D]`, f32.
+    /// `[C]`, int64, distinct: the codes. None: all K, in order.
+    codes: Option<Tensor>,
+    /// `[C, D]`, f32.
     vectors: Tensor,
-    /// `[K]`, f64, positive.
+    /// `[C]`, f64, positive.
     cost: Tensor,
 }
 
@@ -36,37 +38,42 @@ impl Candidates {
         } else {
             Tensor::f_randint(n, [codes], (Kind::Int64, rows.device()))?
         };
-        Ok(Self { vectors: rows.f_index_select(0, &picks)?, cost: lots(rows, codes)? })
+        Ok(Self { codes: None, vectors: rows.f_index_select(0, &picks)?, cost: lots(rows, codes)? })
     }
 
-    /// For each code its nearest row of `[N, D]`, at the cost of their distance.
-    pub(crate) fn closest(rows: &Tensor, book: &Codebook) -> Result<Self> {
-        let found = nearest(book.weight(), rows, book.distance(), tile_budget(rows.device()))?;
-        Ok(Self { vectors: rows.f_index_select(0, &found.indices)?, cost: found.distances.f_to_kind(Kind::Double)? })
+    /// For each of `codes` (`[C]`, at least one) its nearest row of `[N, D]`, at the cost of their distance.
+    pub(crate) fn closest(rows: &Tensor, book: &Codebook, codes: &Tensor) -> Result<Self> {
+        let from = book.weight().detach().f_index_select(0, codes)?;
+        let found = nearest(&from, rows, book.distance(), tile_budget(rows.device()))?;
+        let cost = found.distances.f_to_kind(Kind::Double)?;
+        Ok(Self { codes: Some(codes.shallow_clone()), vectors: rows.f_index_select(0, &found.indices)?, cost })
     }
 
-    /// For each code a row of `[N, D]` drawn with softmax over the rows of minus their squared distance, or of their cosine.
-    pub(crate) fn likely(rows: &Tensor, book: &Codebook) -> Result<Self> {
-        let (n, k) = (rows.size()[0], book.codes());
+    /// For each of `codes` (`[C]`, at least one) a row of `[N, D]` drawn with softmax over the rows of minus their
+    /// squared distance, or of their cosine.
+    pub(crate) fn likely(rows: &Tensor, book: &Codebook, codes: &Tensor) -> Result<Self> {
+        let (n, c) = (rows.size()[0], codes.size()[0]);
         let step = (tile_budget(rows.device()) as i64 / 4 / n).max(1);
         let mut picks = Vec::new();
-        for start in (0..k).step_by(step as usize) {
-            let codes = book.weight().detach().f_narrow(0, start, step.min(k - start))?;
-            let scores = similarity(&codes, rows, book.distance())?;
-            picks.push(scores.f_softmax(1, Kind::Float)?.f_multinomial(1, true)?.f_view([-1])?);
+        for start in (0..c).step_by(step as usize) {
+            let part = codes.f_narrow(0, start, step.min(c - start))?;
+            let scores = similarity(&book.weight().detach().f_index_select(0, &part)?, rows, book.distance())?;
+            picks.push(draw(&scores.f_softmax(1, Kind::Float)?)?);
         }
-        let picks = Tensor::f_cat(&picks, 0)?;
-        Ok(Self { vectors: rows.f_index_select(0, &picks)?, cost: lots(rows, k)? })
+        let vectors = rows.f_index_select(0, &Tensor::f_cat(&picks, 0)?)?;
+        Ok(Self { codes: Some(codes.shallow_clone()), vectors, cost: lots(rows, c)? })
     }
 
-    /// `[K]` and `[K, D]`, f64: weights and weighted vectors, which may be summed.
-    pub(crate) fn enter(self) -> Result<[Tensor; TENSORS]> {
+    /// `[K]` and `[K, D]`, f64: weights and weighted vectors, which may be summed; zero at codes without a candidate.
+    pub(crate) fn enter(self, book: &Codebook) -> Result<[Tensor; TENSORS]> {
         let weights = self.cost.f_clamp(COST.0, COST.1)?.f_pow_tensor_scalar(POWER)?;
         let weighted = self.vectors.f_to_kind(Kind::Double)? * weights.f_unsqueeze(1)?;
-        Ok([weights, weighted])
+        let Some(codes) = self.codes else { return Ok([weights, weighted]) };
+        let [none, nothing] = Self::none(book)?;
+        Ok([none.f_index_copy(0, &codes, &weights)?, nothing.f_index_copy(0, &codes, &weighted)?])
     }
 
-    /// Zero weights, for a batch without vectors.
+    /// Zero weights, for a batch without vectors or no code in need of one.
     pub(crate) fn none(book: &Codebook) -> Result<[Tensor; TENSORS]> {
         let on = (Kind::Double, book.weight().device());
         Ok([Tensor::f_zeros([book.codes()], on)?, Tensor::f_zeros([book.codes(), book.dim()], on)?])
@@ -78,6 +85,17 @@ pub(crate) fn winners(weights: &Tensor, weighted: &Tensor, book: &Codebook) -> R
     let weights = weights.f_unsqueeze(1)?;
     let vectors = weighted.f_div(&weights)?.f_to_kind(Kind::Float)?;
     Ok(vectors.f_where_self(&weights.f_gt(0.0)?, &book.weight().detach())?)
+}
+
+/// For each row of weights `[C, N]` an index drawn by them, `[C]`, int64, never one of weight 0. One random number a
+/// row: `multinomial` takes one, and a logarithm, a weight.
+fn draw(weights: &Tensor) -> Result<Tensor> {
+    let (c, n) = (weights.size()[0], weights.size()[1]);
+    let sums = weights.f_cumsum(1, Kind::Float)?;
+    let lot = Tensor::f_rand([c, 1], (Kind::Float, weights.device()))? * sums.f_narrow(1, n - 1, 1)?;
+    // The product may round up to the last sum, which no sum exceeds.
+    let found = lot.f_searchsorted(&sums, false, true, "right", None::<&Tensor>)?;
+    Ok(found.f_clamp_max(n - 1)?.f_view([-1])?)
 }
 
 /// Random costs, uniform in their logarithm over the whole range.
@@ -103,4 +121,90 @@ pub(crate) fn similarity(codes: &Tensor, rows: &Tensor, distance: Distance) -> R
 pub(crate) fn normalised(rows: &Tensor) -> Result<Tensor> {
     let norm = rows.f_norm_scalaropt_dim(2.0, [1].as_slice(), true)?.f_clamp_min(1e-12)?;
     Ok(rows.f_div(&norm)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::Device;
+    use tch::nn::VarStore;
+
+    use super::*;
+
+    const CPU: (Kind, Device) = (Kind::Float, Device::Cpu);
+
+    fn book(codes: &Tensor, distance: Distance) -> Codebook {
+        let (k, dim) = codes.size2().unwrap();
+        let mut book = Codebook::new(&VarStore::new(Device::Cpu).root(), k, dim, distance, true).unwrap();
+        book.set(codes).unwrap();
+        book
+    }
+
+    fn won(entries: Vec<Candidates>, book: &Codebook) -> Tensor {
+        let mut sum = Candidates::none(book).unwrap();
+        for entry in entries {
+            let parts = entry.enter(book).unwrap();
+            for (s, p) in sum.iter_mut().zip(parts) {
+                *s += p;
+            }
+        }
+        winners(&sum[0], &sum[1], book).unwrap()
+    }
+
+    #[test]
+    fn the_only_vector_of_a_code_wins_bit_for_bit() {
+        let book = book(&Tensor::zeros([64, 5], CPU), Distance::SquaredL2);
+        for rows in [Tensor::randn([40, 5], CPU), Tensor::randn([400, 5], CPU)] {
+            let all = Tensor::arange(64, (Kind::Int64, Device::Cpu));
+            for entry in [Candidates::random(&rows, 64), Candidates::likely(&rows, &book, &all)].map(Result::unwrap) {
+                let expected = entry.vectors.copy();
+                assert_eq!(won(vec![entry], &book), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn random_vectors_differ_while_there_are_enough() {
+        let rows = Tensor::arange(30, CPU).view([30, 1]);
+        let picked = Candidates::random(&rows, 30).unwrap().vectors.view([-1]);
+        assert_eq!(picked.sort(0, false).0, rows.view([-1]));
+    }
+
+    #[test]
+    fn of_several_batches_the_nearest_vector_wins() {
+        let book = book(&Tensor::zeros([1, 1], CPU), Distance::SquaredL2);
+        let all = Tensor::from_slice(&[0i64]);
+        let entry = |at: f32| Candidates::closest(&Tensor::from_slice(&[at, 9.0]).view([2, 1]), &book, &all).unwrap();
+        let winner = won(vec![entry(2.0), entry(-1.0), entry(3.0)], &book).double_value(&[0, 0]);
+        assert!((winner + 1.0).abs() < 1e-6, "{winner}");
+    }
+
+    #[test]
+    fn a_code_without_candidates_stays() {
+        let codes = Tensor::randn([3, 2], CPU);
+        let book = book(&codes, Distance::Cosine);
+        assert_eq!(won(Vec::new(), &book), codes);
+        let (rows, some) = (Tensor::randn([9, 2], CPU), Tensor::from_slice(&[2i64, 0]));
+        for entry in [Candidates::closest(&rows, &book, &some), Candidates::likely(&rows, &book, &some)] {
+            let entry = entry.unwrap();
+            let vectors = entry.vectors.copy();
+            let expected = Tensor::stack(&[vectors.get(1), codes.get(1), vectors.get(0)], 0);
+            assert!((won(vec![entry], &book) - expected).abs().max().double_value(&[]) < 1e-6);
+        }
+    }
+
+    #[test]
+    fn likely_vectors_come_as_often_as_the_softmax_says() {
+        // Scores 0 and -1 by the squared distance, 1 and 0 by the cosine: both give e to 1.
+        let share = 1.0 / (1.0 + (-1f64).exp());
+        let codes = 4000;
+        for (distance, other) in [(Distance::SquaredL2, [1f32, 1.0]), (Distance::Cosine, [0.0, 1.0])] {
+            let rows = Tensor::from_slice(&[1f32, 0.0, other[0], other[1]]).view([2, 2]);
+            let book = book(&rows.narrow(0, 0, 1).repeat([codes, 1]), distance);
+            let all = Tensor::arange(codes, (Kind::Int64, Device::Cpu));
+            let picked = Candidates::likely(&rows, &book, &all).unwrap().vectors;
+            let first = picked.select(1, 1).eq(0.0).sum(Kind::Int64).int64_value(&[]) as f64;
+            let (mean, deviation) = (share * codes as f64, (share * (1.0 - share) * codes as f64).sqrt());
+            assert!((first - mean).abs() < 5.0 * deviation, "{distance:?}: {first} for {mean}");
+        }
+    }
 }

@@ -69,5 +69,9 @@ pub(crate) fn check_range(field: &str, value: f64, low: f64, high: f64) -> Resul
         return Ok(());
     }
     let expected = if high == f64::MAX { format!("a number of at least {low}") } else { format!("{low} to {high}") };
-    Err(QuantError::config(&format!("quantizer.{field}"), &expected, value))
+    Err(out_of_range(field, &expected, value))
+}
+
+pub(crate) fn out_of_range(field: &str, expected: &str, value: f64) -> QuantError {
+    QuantError::config(&format!("quantizer.{field}"), expected, value)
 }

@@ -7,7 +7,7 @@ use tch::{Kind, Tensor, nn};
 
 use crate::candidates::{self, Candidates, winners};
 use crate::codebook::{Codebook, histogram, rows};
-use crate::config::{check_codes, check_range};
+use crate::config::{check_codes, check_range, out_of_range};
 use crate::contrastive;
 use crate::nearest::Distance;
 use crate::{BatchUpdate, QuantError, Quantized, Quantizer, Result};
@@ -18,6 +18,8 @@ use crate::{BatchUpdate, QuantError, Quantized, Quantizer, Result};
 pub enum Anchor {
     /// The batch's vector nearest to the code.
     Closest,
+    /// Any vector of the batch. The authors draw from a pool of K past vectors, which a batch of more than K refills.
+    Random,
     /// A vector of the batch drawn with softmax over the vectors of minus the squared distance, or of the cosine.
     #[default]
     ProbRandom,
@@ -62,11 +64,16 @@ impl CvqConfig {
     pub fn check(&self) -> Result<()> {
         check_codes(self.codes)?;
         check_range("beta", self.beta, 0.0, f64::MAX)?;
-        check_range("decay", self.decay, 0.0, 1.0 - f64::EPSILON)?;
+        if !(0.0..1.0).contains(&self.decay) {
+            return Err(out_of_range("decay", "at least 0, less than 1", self.decay));
+        }
         check_range("contrastive", self.contrastive, 0.0, f64::MAX)?;
         check_range("temperature", self.temperature, 1e-6, f64::MAX)
     }
 }
+
+/// Below this a pull is lost: 2^-40 of an anchor is under half a unit in the last place of a code 2^16 times smaller.
+const LEAST_PULL: f64 = 1.0 / (1u64 << 40) as f64;
 
 /// The online clustered codebook. Variables: `embedding.weight`, and `embed_prob` `[K]` (the average use of each
 /// code, starts at 0, not trainable), named as in the authors' code.
@@ -86,9 +93,17 @@ impl Cvq {
         Ok(Self { book, config: config.clone(), embed_prob })
     }
 
-    /// The average use of each code, `[K]`, f32, at most 1 in sum.
-    pub fn use_of_codes(&self) -> Tensor {
-        self.embed_prob.copy()
+    /// How far a code of average use `prob` `[K]` moves to its anchor, `[K]`, in 0..1.
+    fn pull(&self, prob: &Tensor) -> Result<Tensor> {
+        let slope = -10.0 * self.codes() as f64 / (1.0 - self.config.decay);
+        Ok((prob * slope - 1e-3).f_exp()?)
+    }
+
+    /// Codes that the next update may move, `[C]`, int64. Use falls by the decay at most, so a code whose pull would be
+    /// lost in f32 even then needs no anchor; after the first steps that is nearly all of them.
+    fn pulled(&self) -> Result<Tensor> {
+        let most = self.pull(&(&self.embed_prob * self.config.decay))?;
+        Ok(most.f_gt(LEAST_PULL)?.f_nonzero()?.f_view([-1])?)
     }
 }
 
@@ -102,7 +117,8 @@ impl Quantizer for Cvq {
         let mut loss = found.commitment()? * self.config.beta + found.codebook_term()?;
         if train && self.config.contrastive > 0.0 {
             let vectors = rows(&found.latent.detach())?;
-            loss = loss + contrastive::loss(&self.book, &vectors, self.config.temperature)? * self.config.contrastive;
+            let apart = contrastive::loss(&self.book, &vectors, self.config.temperature)? * self.config.contrastive;
+            loss = loss.f_add(&apart)?;
         }
         Ok(Quantized { latent: found.straight_through(latent)?, indices: found.indices, loss })
     }
@@ -124,10 +140,12 @@ impl BatchUpdate for Cvq {
             check_shape("latent", latent, &[-1, self.book.dim(), -1, -1])?;
             let rows = rows(&latent.detach().f_to_kind(Kind::Float)?)?;
             let mut out = vec![histogram(&quantized.indices, self.codes())?.f_to_kind(Kind::Double)?];
-            out.extend(match (rows.size()[0], self.config.anchor) {
+            let pulled = self.pulled()?;
+            out.extend(match (rows.numel().min(pulled.numel()), self.config.anchor) {
                 (0, _) => Candidates::none(&self.book)?,
-                (_, Anchor::Closest) => Candidates::closest(&rows, &self.book)?.enter()?,
-                (_, Anchor::ProbRandom) => Candidates::likely(&rows, &self.book)?.enter()?,
+                (_, Anchor::Closest) => Candidates::closest(&rows, &self.book, &pulled)?.enter(&self.book)?,
+                (_, Anchor::Random) => Candidates::random(&rows, self.codes())?.enter(&self.book)?,
+                (_, Anchor::ProbRandom) => Candidates::likely(&rows, &self.book, &pulled)?.enter(&self.book)?,
             });
             Ok(out)
         })
@@ -138,13 +156,13 @@ impl BatchUpdate for Cvq {
         let [hits, weights, weighted] = summed else {
             return Err(QuantError::Statistics { expected: 1 + candidates::TENSORS, found: summed.len() });
         };
-        let (keep, k) = (self.config.decay, self.codes() as f64);
+        let keep = self.config.decay;
         tch::no_grad(|| {
             let anchors = winners(weights, weighted, &self.book)?;
             let total = hits.f_sum(Kind::Double)?.f_clamp_min(1.0)?;
             let share = hits.f_div(&total)?.f_to_kind(Kind::Float)?;
             let prob = &self.embed_prob * keep + share * (1.0 - keep);
-            let pull = (&prob * (k * -10.0 / (1.0 - keep)) - 1e-3).f_exp()?.f_unsqueeze(1)?;
+            let pull = self.pull(&prob)?.f_unsqueeze(1)?;
             let codes = self.book.weight().detach();
             self.book.set(&(&codes * (1.0 - &pull) + anchors * &pull))?;
             self.embed_prob.f_copy_(&prob)?;

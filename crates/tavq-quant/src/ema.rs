@@ -7,7 +7,7 @@ use tch::{Kind, Tensor, nn};
 
 use crate::candidates::{self, Candidates, winners};
 use crate::codebook::{Codebook, histogram, rows};
-use crate::config::{check_codes, check_range};
+use crate::config::{check_codes, check_range, out_of_range};
 use crate::nearest::Distance;
 use crate::{BatchUpdate, QuantError, Quantized, Quantizer, Result};
 
@@ -41,7 +41,9 @@ impl EmaConfig {
         check_codes(self.codes)?;
         check_range("beta", self.beta, 0.0, f64::MAX)?;
         check_range("decay", self.decay, 0.0, 1.0)?;
-        check_range("epsilon", self.epsilon, f64::MIN_POSITIVE, 1.0)?;
+        if !(self.epsilon > 0.0 && self.epsilon <= 1.0) {
+            return Err(out_of_range("epsilon", "more than 0, at most 1", self.epsilon));
+        }
         check_range("expire_below", self.expire_below, 0.0, f64::MAX)
     }
 }
@@ -131,7 +133,7 @@ impl BatchUpdate for Ema {
             if self.expires() {
                 out.extend(match rows.size()[0] {
                     0 => Candidates::none(&self.book)?,
-                    _ => Candidates::random(&rows, self.codes())?.enter()?,
+                    _ => Candidates::random(&rows, self.codes())?.enter(&self.book)?,
                 });
             }
             Ok(out)

@@ -37,9 +37,6 @@ pub enum QuantError {
     /// libtorch refused an operation.
     #[error("libtorch: {0}")]
     Torch(#[from] tch::TchError),
-    /// A named-tensor file could not be used.
-    #[error(transparent)]
-    File(#[from] tavq_torch::FileError),
 }
 
 impl QuantError {

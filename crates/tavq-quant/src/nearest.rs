@@ -137,3 +137,21 @@ impl Table {
         best.ok_or_else(|| crate::QuantError::config("codes", "at least 1", self.codes))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::tile;
+
+    #[test]
+    fn a_tile_keeps_to_its_budget_and_to_the_problem() {
+        for n in [1, 2, 7, 1000, 1 << 20] {
+            for k in [1, 3, 256, 1 << 16] {
+                for budget in [0, 3, 4, 64, 1000, 4 << 20, usize::MAX] {
+                    let (rows, cols) = tile(n, k, budget);
+                    assert!((1..=n).contains(&rows) && (1..=k).contains(&cols), "{n} {k} {budget}: {rows} x {cols}");
+                    assert!(rows * cols <= (budget as i64 / 4).max(1) || budget == usize::MAX);
+                }
+            }
+        }
+    }
+}

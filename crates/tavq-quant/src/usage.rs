@@ -4,7 +4,7 @@
 //! (bshall/VectorQuantizedVAE, issue 3), so only accumulated counts are reported.
 
 use serde::{Deserialize, Serialize};
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
 use crate::{QuantError, Result};
 
@@ -57,10 +57,6 @@ impl Usage {
 
     /// Counts the indices of a tensor of any shape (int64, in `0..K`).
     pub fn add(&mut self, indices: &Tensor) -> Result<()> {
-        let bad = |found: String| QuantError::Index { what: "indices".into(), codes: self.codes(), found };
-        if indices.kind() != Kind::Int64 {
-            return Err(bad(format!("{:?}", indices.kind())));
-        }
         let counts = crate::codebook::histogram(indices, self.codes())?.f_to_device(Device::Cpu)?;
         let counts: Vec<i64> = Vec::try_from(&counts)?;
         for (total, count) in self.counts.iter_mut().zip(counts) {

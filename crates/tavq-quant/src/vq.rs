@@ -100,7 +100,7 @@ impl BatchUpdate for Vq {
             if rows.size()[0] == 0 {
                 return Ok(Candidates::none(&self.book)?.into());
             }
-            Ok(Candidates::random(&rows, self.codes())?.enter()?.into())
+            Ok(Candidates::random(&rows, self.codes())?.enter(&self.book)?.into())
         })
     }
 

@@ -11,7 +11,7 @@ use crate::token::tokens;
 use crate::tree::{Phrase, Sentence, Span, TextTree, Token, Upos, Word};
 use crate::units::fold;
 
-/// The weights that ship with the crate; data/MODEL.md states their origin, licences and figures.
+/// The weights that ship with the crate; data/README.md states their origin, licences and figures.
 static WEIGHTS: &[u8] = include_bytes!("../data/english.weights");
 
 /// Splits English text. Cheap to clone and to build: the built-in weights are read once per process.

@@ -49,6 +49,8 @@ const LEADS: &[&str] = &[
     "similar", "opposite", "prior", "due", "because", "instead", "according", "ahead", "right", "just", "directly",
 ];
 
+const QUOTES: &[&str] = &["\"", "“", "”", "'", "‘", "’"];
+
 /// Appends the phrases of sentence number `sentence`, by start, the longer first.
 pub(crate) fn phrases(tokens: &[Labelled<'_>], sentence: usize, config: &SplitConfig, out: &mut Vec<Phrase>) {
     let nouns = noun_ranges(tokens);
@@ -88,7 +90,11 @@ fn noun_ranges(tokens: &[Labelled<'_>]) -> Vec<(usize, usize)> {
     let mut ranges: Vec<(usize, usize)> = Vec::new();
     for (i, token) in tokens.iter().enumerate() {
         match token.chunk {
-            Chunk::Begin => ranges.push((i, i + 1)),
+            Chunk::Begin => match ranges.last_mut() {
+                // "Mr." and "Ito" are one name, whatever the chunker made of an unknown one.
+                Some(last) if last.1 == i && is_title(&tokens[i - 1]) && token.upos == Upos::Propn => last.1 = i + 1,
+                _ => ranges.push((i, i + 1)),
+            },
             Chunk::Inside => {
                 if let Some(last) = ranges.last_mut() {
                     last.1 = i + 1;
@@ -102,12 +108,23 @@ fn noun_ranges(tokens: &[Labelled<'_>]) -> Vec<(usize, usize)> {
         while *start + 1 < *end && (tokens[*start].upos == Upos::Cconj || tokens[*start].is(&[",", ";", ":"])) {
             *start += 1;
         }
+        // A quote that closes behind the phrase is not part of it: `"OPEN` of `"OPEN!"`, but not `"STOP" sign`.
+        let quotes = tokens[*start..*end].iter().filter(|t| t.is(QUOTES)).count();
+        if quotes == 1 && *start + 1 < *end && tokens[*start].is(QUOTES) {
+            *start += 1;
+        }
     }
     ranges.retain(|&(start, end)| {
         let head = tokens[end - 1].upos;
-        !(matches!(head, Upos::Pron | Upos::Punct) || (end - start == 1 && head == Upos::Det))
+        let no_head = matches!(head, Upos::Pron | Upos::Punct | Upos::Adv | Upos::Adp | Upos::Cconj | Upos::Aux);
+        !(no_head || (end - start == 1 && matches!(head, Upos::Det | Upos::Verb)))
     });
     ranges
+}
+
+/// Whether a name follows: "Mr.", "Dr.", "St.".
+fn is_title(token: &Labelled<'_>) -> bool {
+    token.is(&["mr.", "mrs.", "ms.", "dr.", "prof.", "st.", "mt.", "sgt.", "capt.", "gen.", "rev."])
 }
 
 /// The last noun phrase that a chain of partitive heads and places reaches over "of" from noun phrase `i`, and the one
@@ -150,9 +167,12 @@ fn relation_start(tokens: &[Labelled<'_>], object: usize, floor: usize) -> Optio
 }
 
 /// "of" stands at `of`, and what is before it in no noun phrase: where the preposition that ends in it begins
-/// ("out of", "in front of").
+/// ("out of", "in front of"); behind a verb that is "of" itself ("made of").
 fn place_start(tokens: &[Labelled<'_>], of: usize, floor: usize) -> Option<usize> {
     let before = of.checked_sub(1).filter(|&i| i >= floor)?;
+    if tokens[before].upos == Upos::Verb && tokens[before].chunk == Chunk::Outside {
+        return Some(of);
+    }
     let adverbial = matches!(tokens[before].upos, Upos::Adp | Upos::Adv);
     (adverbial || tokens[before].is(PLACES)).then_some(before)
 }

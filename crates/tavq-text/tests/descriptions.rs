@@ -45,8 +45,21 @@ fn phrases_match_nearly_all() {
             differences.extend(found.symmetric_difference(&gold).map(|p| format!("{kind:?}: {p}")));
         }
     }
-    let share = |n: usize| wrong[n] as f64 / total[n] as f64;
-    assert!(share(0) <= 0.06 && wrong[1] == 0 && share(2) <= 0.10, "{wrong:?} of {total:?} differ: {differences:#?}");
+    assert_eq!(total, [48, 4, 24]);
+    // Room for one phrase of each kind cut wrongly (that counts twice) and for words on signs read as nouns. Weights
+    // that do not belong to the features of this build miss most of the list.
+    assert!(wrong[0] <= 4 && wrong[1] <= 2 && wrong[2] <= 2, "{wrong:?} of {total:?} differ: {differences:#?}");
+}
+
+#[test]
+fn names_signs_and_verbs_with_of() {
+    let tree = EnglishSplitter::default()
+        .split("Mr. Ito stands at a table made of dark wood. A neon sign above it reads \"OPEN!\" in pink letters.");
+    let found = of_kind(&tree, PhraseKind::Noun);
+    for noun in ["Mr. Ito", "a table", "dark wood", "A neon sign", "OPEN", "pink letters"] {
+        assert!(found.contains(noun), "{noun}: {found:?}");
+    }
+    assert!(of_kind(&tree, PhraseKind::Relation).contains("made of dark wood"));
 }
 
 #[test]

@@ -312,6 +312,29 @@ mod tests {
         assert_eq!(again.to_toml().unwrap(), c.to_toml().unwrap());
     }
 
+    /// docs/configuration.md lists every key with its default.
+    #[test]
+    fn the_documentation_lists_every_key_and_its_default() {
+        fn rows(table: &toml::Table, prefix: &str, out: &mut Vec<String>) {
+            for (key, value) in table {
+                match value {
+                    toml::Value::Table(inner) => rows(inner, &format!("{prefix}{key}."), out),
+                    value => out.push(format!("| `{prefix}{key}` | `{value}` |")),
+                }
+            }
+        }
+        let mut expected = Vec::new();
+        rows(&Config::default().to_toml().unwrap().parse().unwrap(), "", &mut expected);
+        let page = include_str!("../../../docs/configuration.md");
+        let mut found: Vec<String> = Vec::new();
+        for line in page.lines().filter(|l| l.starts_with("| `") && l.contains('.')) {
+            found.push(line.split('|').take(3).collect::<Vec<_>>().join("|") + "|");
+        }
+        expected.sort();
+        found.sort();
+        assert_eq!(found, expected);
+    }
+
     #[test]
     fn every_refusal_names_its_place() {
         for (text, set, parts) in [

@@ -94,7 +94,15 @@ pub enum TrainError {
 impl TrainError {
     /// Whether the caller's input is at fault (exit code 2) rather than the work (exit code 1).
     pub fn is_input(&self) -> bool {
-        !matches!(self, Self::Diverged { .. } | Self::Interrupted { .. } | Self::Torch(_) | Self::Picture { .. })
+        use std::io::ErrorKind::{InvalidData, IsADirectory, NotADirectory, NotFound, PermissionDenied};
+        match self {
+            // A path that the caller named may be wrong; a full disk or a broken one is not in his hands.
+            Self::Io { source, .. } => {
+                matches!(source.kind(), NotFound | PermissionDenied | IsADirectory | NotADirectory | InvalidData)
+            }
+            Self::Diverged { .. } | Self::Interrupted { .. } | Self::Torch(_) | Self::Picture { .. } => false,
+            _ => true,
+        }
     }
 }
 

@@ -3,11 +3,16 @@
 use serde::{Deserialize, Serialize};
 use tavq_quant::{LevelShape, QuantError, Result};
 
+use crate::layers::GROUPS;
+
+/// Larger than any size or width of a model; keeps products far from overflow.
+const MOST: i64 = 1 << 16;
+
 /// `kind = "vqgan"`. Defaults are the f = 16 model at 256 pixels.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct VqganConfig {
-    /// Width of the first stage; every stage's width must divide by 32.
+    /// Width of the first convolution, a multiple of 32.
     pub ch: i64,
     /// Channels of the reconstruction.
     pub out_ch: i64,
@@ -21,7 +26,8 @@ pub struct VqganConfig {
     pub dropout: f64,
     /// Channels of the images.
     pub in_channels: i64,
-    /// Image size that `attn_resolutions` refers to; images of other sizes keep attention at the same stages.
+    /// Image size that `attn_resolutions` refers to, a multiple of the latent's stride; images of other sizes keep
+    /// attention at the same stages.
     pub resolution: i64,
     /// Width of the encoder's result.
     pub z_channels: i64,
@@ -70,16 +76,23 @@ impl VqganConfig {
         for (field, value) in sizes {
             at_least_one(field, value)?;
         }
+        if self.ch % GROUPS != 0 {
+            let expected = format!("a multiple of {GROUPS}, the groups of a normalisation");
+            return Err(bad("ch", &expected, self.ch));
+        }
         if self.ch_mult.is_empty() || self.ch_mult.len() > 16 {
             return Err(bad("ch_mult", "1 to 16 stages", self.ch_mult.len()));
         }
         for (i, m) in self.ch_mult.iter().enumerate() {
-            at_least_one(&format!("ch_mult[{i}]"), *m)?;
-            let width = self.ch.checked_mul(*m).filter(|w| w % 32 == 0 && *w <= 1 << 16);
-            if width.is_none() {
-                let expected = "ch times each entry divisible by 32 and at most 65536";
-                return Err(bad(&format!("ch_mult[{i}]"), expected, format!("{} times {m}", self.ch)));
+            let most = MOST / self.ch;
+            if !(1..=most).contains(m) {
+                return Err(bad(&format!("ch_mult[{i}]"), &format!("1 to {most} with ch = {}", self.ch), m));
             }
+        }
+        let coarsest = self.coarsest();
+        if self.resolution % coarsest != 0 {
+            let expected = format!("a multiple of {coarsest}, the stride of the latent");
+            return Err(bad("resolution", &expected, self.resolution));
         }
         for (i, r) in self.attn_resolutions.iter().enumerate() {
             at_least_one(&format!("attn_resolutions[{i}]"), *r)?;
@@ -96,6 +109,11 @@ impl VqganConfig {
     /// Stages: one more than the number of halvings.
     pub(crate) fn stages(&self) -> usize {
         self.ch_mult.len()
+    }
+
+    /// Stride of the latent.
+    fn coarsest(&self) -> i64 {
+        1 << (self.stages() - 1)
     }
 
     /// Width of a stage.
@@ -121,7 +139,7 @@ impl VqganConfig {
     }
 
     fn stages_of(&self, strides: &[i64]) -> Result<Vec<usize>> {
-        let coarsest = 1i64 << (self.stages() - 1);
+        let coarsest = self.coarsest();
         let expected = format!("two powers of two from 1 to {coarsest}, fine to coarse");
         let fits = strides.len() == 2
             && strides.iter().all(|s| (1..=coarsest).contains(s) && s.count_ones() == 1)
@@ -141,8 +159,7 @@ impl VqganConfig {
 }
 
 fn at_least_one(field: &str, value: i64) -> Result<()> {
-    // Larger than any model; keeps products of sizes far from overflow.
-    if (1..=1 << 16).contains(&value) { Ok(()) } else { Err(bad(field, "1 to 65536", value)) }
+    if (1..=MOST).contains(&value) { Ok(()) } else { Err(bad(field, &format!("1 to {MOST}"), value)) }
 }
 
 fn bad(field: &str, expected: &str, found: impl std::fmt::Display) -> QuantError {

@@ -138,11 +138,11 @@ fn run(support: &Support, cost: ArrayView2<'_, f64>, max_iterations: usize) -> R
     let mut pricing = Pricing::new(cost, largest);
     let mut tree = Tree::new(&support.source, &support.target);
     let mut pivots = 0;
-    while let Some((row, column)) = pricing.next(&tree.dual, &tree.level) {
+    while let Some((row, column)) = pricing.next(&tree) {
         if pivots == max_iterations {
             return Run { tree, pivots, optimal: false };
         }
-        tree.pivot(row, column, |i, j| cost[[i, j]]);
+        tree.pivot(row, column, cost[[row, column]]);
         pivots += 1;
     }
     Run { tree, pivots, optimal: true }

@@ -5,6 +5,8 @@
 
 use ndarray::ArrayView2;
 
+use crate::exact::tree::Tree;
+
 /// Where the next search starts, and how long a block is.
 pub(crate) struct Pricing<'a> {
     cost: ArrayView2<'a, f64>,
@@ -35,13 +37,13 @@ impl<'a> Pricing<'a> {
     }
 
     /// An arc of (lexicographically) negative reduced cost, `None` at the optimum.
-    pub(crate) fn next(&mut self, dual: &[f64], level: &[i32]) -> Option<(usize, usize)> {
+    pub(crate) fn next(&mut self, tree: &Tree) -> Option<(usize, usize)> {
         let (n, m) = self.cost.dim();
         let (mut left, mut in_block) = (n * m, 0);
         let mut best = Candidate { key: 0.0, row: 0, column: 0 };
         while left > 0 {
             let length = (m - self.column).min(self.block - in_block).min(left);
-            self.scan(length, dual, level, &mut best);
+            self.scan(length, &tree.dual, &tree.level, &mut best);
             left -= length;
             in_block += length;
             self.column += length;
@@ -50,7 +52,7 @@ impl<'a> Pricing<'a> {
                 self.row = if self.row + 1 == n { 0 } else { self.row + 1 };
             }
             if in_block == self.block || left == 0 {
-                if best.key < 0.0 && self.improves(best, dual, level) {
+                if best.key < 0.0 && self.improves(best, tree) {
                     return Some((best.row, best.column));
                 }
                 best.key = 0.0;
@@ -87,13 +89,13 @@ impl<'a> Pricing<'a> {
         }
     }
 
-    /// Whether the candidate's reduced cost is negative beyond rounding.
-    fn improves(&self, candidate: Candidate, dual: &[f64], level: &[i32]) -> bool {
-        let sink = self.cost.nrows() + candidate.column;
-        let (u, v, c) = (dual[candidate.row], dual[sink], self.cost[[candidate.row, candidate.column]]);
-        match level[candidate.row] + level[sink] {
-            0 => c - u - v < -ROUNDING * (c.abs() + u.abs() + v.abs()),
-            levels => levels > 0,
-        }
+    /// Whether the candidate's reduced cost is negative beyond rounding, by its potentials and by its cycle.
+    fn improves(&self, candidate: Candidate, tree: &Tree) -> bool {
+        let Candidate { row, column, .. } = candidate;
+        let sink = self.cost.nrows() + column;
+        let (u, v, c) = (tree.dual[row], tree.dual[sink], self.cost[[row, column]]);
+        let flat = tree.level[row] + tree.level[sink] == 0;
+        let worth_a_look = !flat || c - u - v < -ROUNDING * (c.abs() + u.abs() + v.abs());
+        worth_a_look && tree.improves(row, column, c)
     }
 }

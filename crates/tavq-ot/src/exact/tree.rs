@@ -3,7 +3,9 @@
 //! Flows are integers, so ties are exact and a strongly feasible tree stays one: every tree arc without flow points
 //! to the root, which rules out cycling. A potential is a pair (units of the artificial cost, ordinary cost)
 //! compared lexicographically; no finite "big M" ever mixes with the costs. Potentials are summed along the tree at
-//! each move, never corrected in place, so rounding does not pile up over pivots.
+//! each move, never corrected in place, so rounding does not pile up over pivots. They only propose an arc: it enters
+//! when the cost of its cycle, summed in twice the precision, is below zero. Strong feasibility excludes cycling only
+//! when each step is an improvement in exact arithmetic, and a rounded potential can make a tie look like one.
 
 const NONE: u32 = u32::MAX;
 
@@ -20,6 +22,8 @@ pub(crate) struct Tree {
     sources: usize,
     parent: Vec<u32>,
     flow: Vec<i64>,
+    /// Cost of each arc, stored at its lower end; 0 for an artificial one.
+    arc: Vec<f64>,
     depth: Vec<u32>,
     first_child: Vec<u32>,
     next: Vec<u32>,
@@ -46,6 +50,7 @@ impl Tree {
             parent: vec![root; nodes],
             artificial_flow: flow.iter().sum(),
             flow,
+            arc: vec![0.0; nodes],
             depth: (0..=nodes).map(|node| u32::from(node < nodes)).collect(),
             first_child,
             next: (1..=nodes as u32).map(|node| if node == root { NONE } else { node }).collect(),
@@ -73,10 +78,28 @@ impl Tree {
         }
     }
 
-    /// Brings the arc `source -> sink` into the tree and takes the blocking arc out.
-    ///
-    /// `cost` gives the cost of a real arc.
-    pub(crate) fn pivot(&mut self, source: usize, sink: usize, cost: impl Fn(usize, usize) -> f64) {
+    /// Whether sending mass round the cycle that the arc `source -> sink` of this `cost` closes lowers the total cost.
+    pub(crate) fn improves(&self, source: usize, sink: usize, cost: f64) -> bool {
+        let mut nodes = [source, self.sources + sink];
+        let levels = self.level[nodes[0]] + self.level[nodes[1]];
+        if levels != 0 {
+            return levels > 0;
+        }
+        let mut total = Sum::default();
+        total.add(cost);
+        // Upwards from both ends, the deeper one first; the signs alternate along either path.
+        let mut signs = [-1.0, -1.0];
+        while nodes[0] != nodes[1] {
+            let side = usize::from(self.depth[nodes[0]] < self.depth[nodes[1]]);
+            total.add(signs[side] * self.arc[nodes[side]]);
+            signs[side] = -signs[side];
+            nodes[side] = self.parent[nodes[side]] as usize;
+        }
+        total.is_negative()
+    }
+
+    /// Brings the arc `source -> sink` of this `cost` into the tree and takes the blocking arc out.
+    pub(crate) fn pivot(&mut self, source: usize, sink: usize, cost: f64) {
         let sink = self.sources + sink;
         let apex = self.apex(source, sink);
         let leaving = self.leaving(source, sink, apex);
@@ -84,8 +107,8 @@ impl Tree {
             self.push(source, sink, apex, leaving.amount);
         }
         let (inner, outer) = if leaving.on_source_side { (source, sink) } else { (sink, source) };
-        self.rehang(inner, outer, leaving.child, leaving.amount);
-        self.refresh(inner, cost);
+        self.rehang(inner, outer, cost, leaving);
+        self.refresh(inner);
     }
 
     fn is_source(&self, node: usize) -> bool {
@@ -144,19 +167,21 @@ impl Tree {
         }
     }
 
-    /// Hangs the subtree under `last` onto `outer` by its node `inner`, turning the path between them round.
-    fn rehang(&mut self, inner: usize, outer: usize, last: usize, amount: i64) {
-        let (mut node, mut new_parent, mut new_flow) = (inner, outer, amount);
+    /// Hangs the subtree under the leaving arc onto `outer` by its node `inner` and an arc of this `cost`, turning the
+    /// path between them round.
+    fn rehang(&mut self, inner: usize, outer: usize, cost: f64, leaving: Leaving) {
+        let (mut node, mut new_parent) = (inner, outer);
+        let mut new = (leaving.amount, cost);
         loop {
             let old_parent = self.parent[node] as usize;
-            let old_flow = self.flow[node];
+            let old = (self.flow[node], self.arc[node]);
             self.detach(node, old_parent);
             self.attach(node, new_parent);
-            self.flow[node] = new_flow;
-            if node == last {
+            (self.flow[node], self.arc[node]) = new;
+            if node == leaving.child {
                 return;
             }
-            (new_parent, new_flow, node) = (node, old_flow, old_parent);
+            (new_parent, new, node) = (node, old, old_parent);
         }
     }
 
@@ -184,14 +209,12 @@ impl Tree {
     }
 
     /// Depths and duals of the subtree under `top`, whose arc to its parent is a real one.
-    fn refresh(&mut self, top: usize, cost: impl Fn(usize, usize) -> f64) {
-        let n = self.sources;
+    fn refresh(&mut self, top: usize) {
         self.stack.push(top as u32);
         while let Some(node) = self.stack.pop() {
             let node = node as usize;
             let parent = self.parent[node] as usize;
-            let arc = if node < n { cost(node, parent - n) } else { cost(parent, node - n) };
-            self.dual[node] = arc - self.dual[parent];
+            self.dual[node] = self.arc[node] - self.dual[parent];
             self.level[node] = -self.level[parent];
             self.depth[node] = self.depth[parent] + 1;
             let mut child = self.first_child[node];
@@ -201,10 +224,74 @@ impl Tree {
             }
         }
     }
+}
+
+/// A sum in twice the precision of f64 (two-sum: Knuth 1969), with what bounds its own error.
+#[derive(Default)]
+struct Sum {
+    high: f64,
+    low: f64,
+    magnitude: f64,
+    terms: f64,
+}
+
+impl Sum {
+    fn add(&mut self, value: f64) {
+        let high = self.high + value;
+        let part = high - self.high;
+        self.low += (self.high - (high - part)) + (value - part);
+        self.high = high;
+        self.magnitude += value.abs();
+        self.terms += 1.0;
+    }
+
+    /// Whether the sum is below zero whatever its rounding.
+    fn is_negative(&self) -> bool {
+        self.high + self.low < -(self.terms * f64::EPSILON).powi(2) * self.magnitude
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
 
     /// Whether every arc without flow points to the root, and flows are never negative.
-    #[cfg(test)]
-    pub(crate) fn is_strongly_feasible(&self) -> bool {
-        self.flow.iter().enumerate().all(|(child, &flow)| flow > 0 || (flow == 0 && self.is_source(child)))
+    fn is_strongly_feasible(tree: &Tree) -> bool {
+        tree.flow.iter().enumerate().all(|(child, &flow)| flow > 0 || (flow == 0 && tree.is_source(child)))
+    }
+
+    #[test]
+    fn pivots_through_ties_keep_the_tree_strongly_feasible() {
+        const N: usize = 7;
+        let cost = |i: usize, j: usize| ((3 * i + 5 * j + i * j) % 4) as f64;
+        let mut tree = Tree::new(&[1; N], &[1; N]);
+        let mut pivots = 0;
+        while let Some((i, j)) = (0..N * N).map(|k| (k / N, k % N)).find(|&(i, j)| tree.improves(i, j, cost(i, j))) {
+            tree.pivot(i, j, cost(i, j));
+            assert!(is_strongly_feasible(&tree), "after {pivots} pivots");
+            pivots += 1;
+            assert!(pivots < 1000);
+        }
+        assert_eq!(tree.stranded(), 0);
+        for i in 0..N {
+            for j in 0..N {
+                assert!(tree.level[i] + tree.level[N + j] <= 0);
+                assert!(cost(i, j) >= tree.dual[i] + tree.dual[N + j], "({i}, {j})");
+            }
+        }
+    }
+
+    #[test]
+    fn a_sum_sees_what_rounding_hides_and_no_more() {
+        let sum = |values: &[f64]| {
+            let mut sum = Sum::default();
+            values.iter().for_each(|&value| sum.add(value));
+            sum
+        };
+        assert!(sum(&[1e20, -1.0, -1e20]).is_negative());
+        assert!(!sum(&[1e20, 1.0, -1e20]).is_negative());
+        assert!(!sum(&[0.1, 0.2, -0.2, -0.1]).is_negative());
+        assert!(!sum(&[1e150, 3.0, -1e150, -3.0]).is_negative());
+        assert!(!Sum::default().is_negative());
     }
 }

@@ -183,7 +183,7 @@ impl Laws {
 
     /// What costs are multiples of.
     fn unit(&self) -> f64 {
-        self.epsilon.map_or(1.0, |epsilon| 10.0 * epsilon)
+        self.epsilon.map_or(1.0, |epsilon| 5.0 * epsilon)
     }
 
     fn applies(&self, law: Law) -> bool {

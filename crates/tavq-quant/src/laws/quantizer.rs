@@ -3,14 +3,15 @@
 use tch::{Kind, Tensor};
 
 use super::{Outcome, finite, gap, hold, noise, run};
-use crate::{Quantized, Quantizer};
+use crate::{BatchUpdate, Quantized, Quantizer};
 
 /// Holds a quantizer to its laws. `make` gives a fresh one and the width D of its vectors; it is called several times.
 ///
 /// Shapes; indices in range; `lookup(indices)` equals the latent's values; quantizing codes gives them back; equal
 /// calls give equal results and change nothing; an image's codes do not depend on its batch; the latent's gradient
-/// reaches the encoder; a scalar finite loss; `lookup` refuses an index outside the codebook; statistics add up, and
-/// applying them keeps all of this true.
+/// reaches the encoder; a scalar finite loss; `lookup` refuses an index outside the codebook; statistics of any batch
+/// may be summed, collecting them changes nothing, another number of them is refused, and applying them keeps all of
+/// this true.
 pub fn quantizer_laws(make: &mut dyn FnMut() -> (Box<dyn Quantizer>, i64)) -> Outcome {
     let (quantizer, dim) = make();
     standing(quantizer.as_ref(), dim)?;
@@ -98,19 +99,35 @@ fn updates(quantizer: &mut dyn Quantizer, dim: i64) -> Outcome {
             .map(|z| run("quantize", quantizer.quantize(z, true)).map(|q| (z, q)))
             .collect::<std::result::Result<Vec<_>, _>>()?;
         let Some(update) = quantizer.batch_update() else { return Ok(()) };
-        let mut total: Vec<Tensor> = Vec::new();
+        let mut total = summed(update, &passes)?;
+        total.push(Tensor::zeros([1], (Kind::Float, latents[0].device())));
+        let law = "apply refuses another number of statistics";
+        hold(law, update.apply(&total, step).is_err(), || format!("it took {}", total.len()))?;
         for (z, q) in &passes {
-            let part = run("collect", update.collect(z, q))?;
-            let same = total.is_empty()
-                || (total.len() == part.len() && total.iter().zip(&part).all(|(a, b)| a.size() == b.size()));
-            hold("statistics of any batch have the same shapes", same, || "they differ".into())?;
-            hold("statistics are finite", part.iter().all(finite), || format!("not in step {step}"))?;
-            hold("statistics are cut from the graph", part.iter().all(|t| !t.requires_grad()), || {
-                "they carry gradients".into()
-            })?;
-            total = if total.is_empty() { part } else { total.iter().zip(&part).map(|(a, b)| a + b).collect() };
+            let found = gap(&run("quantize", quantizer.quantize(z, true))?.latent, &q.latent);
+            hold("collect changes nothing", found == 0.0, || format!("the same latent now differs by {found}"))?;
         }
+        total.truncate(total.len() - 1);
+        let Some(update) = quantizer.batch_update() else { return Ok(()) };
         run("apply", update.apply(&total, step))?;
     }
     Ok(())
+}
+
+/// The statistics of several batches, added up.
+fn summed(update: &dyn BatchUpdate, passes: &[(&Tensor, Quantized)]) -> std::result::Result<Vec<Tensor>, String> {
+    let mut parts = Vec::new();
+    for (z, q) in passes {
+        let part = run("collect", update.collect(z, q))?;
+        hold("statistics are finite", part.iter().all(finite), || "a value that is not".into())?;
+        let cut = part.iter().all(|t| !t.requires_grad());
+        hold("statistics are cut from the graph", cut, || "they carry gradients".into())?;
+        parts.push(part);
+    }
+    let sizes = |part: &[Tensor]| part.iter().map(Tensor::size).collect::<Vec<_>>();
+    let same = parts.windows(2).all(|w| sizes(&w[0]) == sizes(&w[1]));
+    let found = || parts.iter().map(|p| format!("{:?}", sizes(p))).collect::<Vec<_>>().join(" and ");
+    hold("statistics of any batch have the same shapes", same, found)?;
+    let add = |sum: Vec<Tensor>, part: Vec<Tensor>| sum.iter().zip(&part).map(|(a, b)| a + b).collect();
+    Ok(parts.into_iter().reduce(add).unwrap_or_default())
 }

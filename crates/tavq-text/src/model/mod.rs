@@ -90,6 +90,9 @@ impl Model {
             return Err(WeightsError::Magic { expected: show(MAGIC), found: show(found) });
         }
         let body = bytes.len().saturating_sub(4);
+        if body < MAGIC.len() {
+            return Err(WeightsError::Truncated { at: bytes.len() });
+        }
         let mut at = body;
         let stored = take(bytes, &mut at, 4)?.iter().rev().fold(0u32, |acc, &b| acc << 8 | u32::from(b));
         let bytes = &bytes[..body];

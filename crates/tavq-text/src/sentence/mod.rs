@@ -42,6 +42,9 @@ const STOPS: [bool; 256] = {
     table
 };
 
+/// What follows a stop inside a name although it is written with a capital.
+const EXTENSIONS: &[&str] = &["Com", "Org", "Net", "Txt", "Pdf", "Jpg", "Png", "Html", "Doc"];
+
 /// Terminators that end a sentence without white space behind them (scripts that set none).
 fn is_wide_terminator(c: char) -> bool {
     matches!(c, '。' | '！' | '？' | '｡' | '।' | '؟' | '۔')
@@ -215,7 +218,7 @@ impl Scan<'_> {
         };
         let address = |s: &str| s.contains(['@', '/', '\\', '_']) || s.starts_with("www");
         let name = token.trim_end_matches(|c: char| !c.is_alphanumeric());
-        word_ok && head_ok && !address(chunk) && !address(token) && !matches!(name, "Com" | "Org" | "Net")
+        word_ok && head_ok && !address(chunk) && !address(token) && !EXTENSIONS.contains(&name)
     }
 
     fn ends_with_gap(&self, at: usize, run: &Run, end: usize, next: usize) -> bool {
@@ -236,13 +239,22 @@ impl Scan<'_> {
             return false;
         }
         if c.is_lowercase() {
-            // Behind a plain stop, or a mark after a word in lower case; not "well... then", "'STOP.' in", "Yahoo! in".
+            // Behind a plain stop, or a mark after a word in lower case; not "well... then", "'STOP.' in", "Yahoo! in",
+            // "the 2. floor".
+            let plain = run.dots == 1 && run.marks == 0;
             return !quoted
                 && !run.spaced
-                && (run.dots == 1 && run.marks == 0 || run.marks > 0 && self.after_lower(at));
+                && (plain && !self.after_ordinal(at) || run.marks > 0 && self.after_lower(at));
         }
         // Three spaced stops before "I" leave words out of a sentence; a fourth ends it.
         !(run.spaced && run.marks == 0 && run.dots <= 3 && bounded_ahead(self.text, first, 2) == "I ")
+    }
+
+    /// Whether a number of one or two digits ends at `at`.
+    fn after_ordinal(&self, at: usize) -> bool {
+        let head = bounded_back(self.text, at, 4);
+        let word = head.rsplit(char::is_whitespace).next().unwrap_or("");
+        matches!(word.len(), 1 | 2) && word.bytes().all(|b| b.is_ascii_digit())
     }
 
     /// Whether the word that ends at `at` is in lower case.

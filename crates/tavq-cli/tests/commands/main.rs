@@ -1,0 +1,6 @@
+//! Whole commands, run as a user runs them: on the embedded pictures and the real text encoder, at a small size.
+
+mod common;
+mod refusals;
+mod tools;
+mod train;

@@ -1,0 +1,66 @@
+//! What a configuration may say: names, defaults, ranges.
+
+use tavq_quant::{QuantError, QuantizerConfig};
+use tch::Device;
+use tch::nn::VarStore;
+
+fn parse(text: &str) -> Result<QuantizerConfig, String> {
+    toml::from_str(text).map_err(|e| e.message().to_owned())
+}
+
+#[test]
+fn a_kind_alone_takes_the_defaults_and_survives_a_round_trip() {
+    for kind in ["vq", "ema", "cvq"] {
+        let config = parse(&format!("kind = \"{kind}\"")).unwrap();
+        config.check().unwrap();
+        assert_eq!(config.codes(), 1024);
+        assert_eq!(parse(&toml::to_string(&config).unwrap()).unwrap(), config);
+    }
+}
+
+#[test]
+fn unknown_names_are_refused_with_the_known_ones() {
+    let table = [
+        ("kind = \"lfq\"", ["lfq", "`vq`, `ema`, `cvq`"]),
+        ("kind = \"vq\"\nbeat = 1.0", ["beat", "`beta`"]),
+        ("kind = \"cvq\"\nanchor = \"farthest\"", ["farthest", "`closest`, `random`, `probrandom`"]),
+        ("kind = \"ema\"\ndistance = \"l1\"", ["l1", "`l2` or `cos`"]),
+        ("kind = \"vq\"\nform = \"taming\"", ["taming", "`standard` or `legacy`"]),
+        ("kind = \"vq\"\nstart = \"kmeans\"", ["kmeans", "`uniform` or `first_batch`"]),
+    ];
+    for (text, parts) in table {
+        let error = parse(text).unwrap_err();
+        assert!(parts.iter().all(|part| error.contains(part)), "{text}: {error}");
+    }
+}
+
+#[test]
+fn a_value_out_of_range_is_refused_by_name() {
+    let number = "a number of at least 0";
+    let table = [
+        ("vq", "codes", "0", "1 to 16777216", "0"),
+        ("ema", "codes", "-3", "1 to 16777216", "-3"),
+        ("cvq", "codes", "16777217", "1 to 16777216", "16777217"),
+        ("vq", "beta", "-0.5", number, "-0.5"),
+        ("ema", "beta", "nan", number, "NaN"),
+        ("cvq", "beta", "inf", number, "inf"),
+        ("ema", "decay", "1.5", "0 to 1", "1.5"),
+        ("ema", "epsilon", "0.0", "more than 0, at most 1", "0"),
+        ("ema", "expire_below", "-1.0", number, "-1"),
+        ("cvq", "decay", "1.0", "at least 0, less than 1", "1"),
+        ("cvq", "contrastive", "-1.0", number, "-1"),
+        ("cvq", "temperature", "0.0", "a number of at least 0.000001", "0"),
+    ];
+    for (kind, field, value, expected, found) in table {
+        let config = parse(&format!("kind = \"{kind}\"\n{field} = {value}")).unwrap();
+        let store = VarStore::new(Device::Cpu);
+        for error in [config.check().unwrap_err(), config.build(&store.root(), 4).map(|_| ()).unwrap_err()] {
+            let QuantError::Config { field: f, expected: e, found: v } = error else { panic!("{kind}: {error}") };
+            assert_eq!((f, e, v), (format!("quantizer.{field}"), expected.to_owned(), found.to_owned()), "{kind}");
+        }
+        assert!(store.is_empty(), "{kind}.{field}: a refused configuration left variables");
+    }
+    let config = parse("kind = \"vq\"").unwrap();
+    let error = config.build(&VarStore::new(Device::Cpu).root(), 0).map(|_| ()).unwrap_err();
+    assert_eq!(error.to_string(), "dim: expected at least 1, found 0");
+}
