@@ -60,11 +60,9 @@ fn tile(codes: &Tensor, rows: &Tensor, distance: Distance, top: i64, temperature
     let _ = by_score.f_scatter_add_(1, &near_at, &pull.f_expand([-1, top], false)?)?;
     let _ = by_score.f_scatter_add_(1, &far_at, &push)?;
     let by_product = by_score.f_mm(rows)?;
+    // A code's own norm shifts all of its scores alike, which no softmax sees.
     let slope = match distance {
-        Distance::SquaredL2 => {
-            let sum = by_score.f_sum_dim_intlist([1].as_slice(), true, Kind::Float)?;
-            (by_product - codes * sum) * 2.0
-        }
+        Distance::SquaredL2 => by_product * 2.0,
         Distance::Cosine => by_product,
     };
     Ok((value, slope))

@@ -3,10 +3,12 @@
 mod common;
 
 use common::{gap, noise};
-use tavq_quant::{CvqConfig, EmaConfig, Form, Quantized, Quantizer, QuantizerConfig, Start, Usage, VqConfig};
+use tavq_quant::{
+    Anchor, CvqConfig, Distance, EmaConfig, Form, Quantized, Quantizer, QuantizerConfig, Start, Usage, VqConfig,
+};
 use tavq_torch::{TensorFile, load_variables, write_tensors};
 use tch::nn::VarStore;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind, Reduction, Tensor};
 
 fn build(config: &QuantizerConfig, dim: i64) -> (VarStore, Box<dyn Quantizer>) {
     let store = VarStore::new(Device::Cpu);
@@ -33,9 +35,18 @@ fn learn(quantizer: &mut dyn Quantizer, latent: &Tensor, step: u64) -> Quantized
 
 #[test]
 fn beta_weighs_the_term_that_the_form_names() {
-    let (beta, latent) = (0.3, noise(&[2, 4, 3, 3], 1));
-    for form in [Form::Standard, Form::Legacy] {
-        let config = QuantizerConfig::Vq(VqConfig { codes: 6, beta, form, ..VqConfig::default() });
+    let (codes, beta) = (6, 0.3);
+    let vq = |form| QuantizerConfig::Vq(VqConfig { codes, beta, form, ..VqConfig::default() });
+    let cvq = QuantizerConfig::Cvq(CvqConfig { codes, beta, distance: Distance::SquaredL2, ..CvqConfig::default() });
+    let ema = QuantizerConfig::Ema(EmaConfig { codes, beta, ..EmaConfig::default() });
+    let table = [
+        (vq(Form::Standard), beta, Some(1.0)),
+        (vq(Form::Legacy), 1.0, Some(beta)),
+        (cvq, beta, Some(1.0)),
+        (ema, beta, None),
+    ];
+    let latent = noise(&[2, 4, 3, 3], 1);
+    for (config, commitment, codebook) in table {
         let (store, quantizer) = build(&config, 4);
         let book = variable(&store, "embedding.weight");
         set(&store, "embedding.weight", &noise(&[6, 4], 2));
@@ -43,17 +54,19 @@ fn beta_weighs_the_term_that_the_form_names() {
         let q = quantizer.quantize(&z, true).unwrap();
         q.loss.backward();
 
-        let (commitment, codebook) = if form == Form::Standard { (beta, 1.0) } else { (1.0, beta) };
         let codes = quantizer.lookup(&q.indices).unwrap().detach().permute([0, 3, 1, 2]);
-        let slope = (&latent - &codes) * 2.0 / latent.numel() as f64;
-        assert!(
-            (q.loss.double_value(&[]) - 1.3 * latent.mse_loss(&codes, tch::Reduction::Mean).double_value(&[])).abs()
-                < 1e-6
-        );
-        assert!(gap(&z.grad(), &(&slope * commitment)) < 1e-8, "{form:?}");
+        let apart = latent.mse_loss(&codes, Reduction::Mean).double_value(&[]);
+        let expected = (commitment + codebook.unwrap_or(0.0)) * apart;
+        assert!((q.loss.double_value(&[]) - expected).abs() < 1e-6, "{config:?}");
+        let slope = (&latent - &codes) * (2.0 / latent.numel() as f64);
+        assert!(gap(&z.grad(), &(&slope * commitment)) < 1e-8, "{config:?}");
+        let Some(codebook) = codebook else {
+            assert!(!book.grad().defined(), "{config:?}");
+            continue;
+        };
         let cells = (slope * -codebook).permute([0, 2, 3, 1]).reshape([-1, 4]);
         let expected = Tensor::zeros([6, 4], (Kind::Float, Device::Cpu)).index_add(0, &q.indices.view([-1]), &cells);
-        assert!(gap(&book.grad(), &expected) < 1e-7, "{form:?}");
+        assert!(gap(&book.grad(), &expected) < 1e-7, "{config:?}");
     }
 }
 
@@ -172,7 +185,7 @@ fn the_first_batch_replaces_all_codes_once() {
 
 #[test]
 fn an_unused_code_of_cvq_moves_and_a_used_one_stays() {
-    let config = CvqConfig { codes: 2, distance: tavq_quant::Distance::SquaredL2, ..CvqConfig::default() };
+    let config = CvqConfig { codes: 2, distance: Distance::SquaredL2, ..CvqConfig::default() };
     let (store, mut quantizer) = build(&QuantizerConfig::Cvq(config), 1);
     set(&store, "embedding.weight", &Tensor::from_slice(&[0f32, 100.0]).view([2, 1]));
     set(&store, "embed_prob", &Tensor::from_slice(&[0.5f32, 0.0]));
@@ -216,7 +229,7 @@ fn a_file_of_the_variables_is_the_whole_state() {
             vec!["embedding.cluster_size", "embedding.embed_avg", "embedding.weight"],
         ),
         (
-            QuantizerConfig::Cvq(CvqConfig { codes: 7, anchor: tavq_quant::Anchor::Closest, ..CvqConfig::default() }),
+            QuantizerConfig::Cvq(CvqConfig { codes: 7, anchor: Anchor::Closest, ..CvqConfig::default() }),
             vec!["embed_prob", "embedding.weight"],
         ),
     ];

@@ -8,26 +8,26 @@ use std::sync::OnceLock;
 const ROWS: (usize, usize) = (10, 4);
 
 /// The command, with one thread: tests run side by side.
-pub fn tavq(args: &[&str]) -> Command {
+pub(crate) fn tavq(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tavq"));
     command.args(args).env("OMP_NUM_THREADS", "1");
     command
 }
 
 /// Runs to the end and demands success; gives standard output.
-pub fn succeed(args: &[&str]) -> String {
+pub(crate) fn succeed(args: &[&str]) -> String {
     let out = tavq(args).output().unwrap();
     assert!(out.status.success(), "tavq {args:?}: {}", String::from_utf8_lossy(&out.stderr));
     String::from_utf8(out.stdout).unwrap()
 }
 
 /// Demands exit code 2, nothing on standard output, and one line on standard error that holds all `parts`.
-pub fn refuse(args: &[&str], parts: &[&str]) {
+pub(crate) fn refuse(args: &[&str], parts: &[&str]) {
     let out = tavq(args).output().unwrap();
     refused(&out, args, parts);
 }
 
-pub fn refused(out: &Output, args: &[&str], parts: &[&str]) {
+fn refused(out: &Output, args: &[&str], parts: &[&str]) {
     let text = String::from_utf8_lossy(&out.stderr);
     assert_eq!(out.status.code(), Some(2), "tavq {args:?}: {text}");
     assert!(out.stdout.is_empty(), "tavq {args:?} printed {}", String::from_utf8_lossy(&out.stdout));
@@ -39,18 +39,18 @@ pub fn refused(out: &Output, args: &[&str], parts: &[&str]) {
 }
 
 /// An empty folder for one test.
-pub fn folder(name: &str) -> PathBuf {
+pub(crate) fn folder(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("commands").join(name);
     let _ = std::fs::remove_dir_all(&path);
     std::fs::create_dir_all(&path).unwrap();
     path
 }
 
-pub fn text(path: &Path) -> &str {
+pub(crate) fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-pub fn fixtures() -> PathBuf {
+pub(crate) fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures").canonicalize().unwrap()
 }
 
@@ -63,7 +63,10 @@ fn manifest(dir: &Path) -> PathBuf {
         |split: &str, n: usize| rows.iter().filter(move |r| r["split"] == split).take(n).cloned().collect::<Vec<_>>();
     let mut out = String::new();
     for mut row in of("train", ROWS.0).into_iter().chain(of("validation", ROWS.1)) {
-        row["image"] = text(&emoji.join(row["image"].as_str().unwrap())).into();
+        let picture = emoji.join(row["image"].as_str().unwrap());
+        let name = picture.file_name().unwrap();
+        std::fs::copy(&picture, dir.join(name)).unwrap();
+        row["image"] = name.to_str().unwrap().into();
         out += &format!("{row}\n");
     }
     let path = dir.join("manifest.jsonl");
@@ -106,21 +109,21 @@ sampler = {{ kind = "subset", count = 12 }}
 }
 
 /// The shared run.
-pub struct Small {
-    pub config: PathBuf,
-    pub run: PathBuf,
+pub(crate) struct Small {
+    pub(crate) config: PathBuf,
+    pub(crate) run: PathBuf,
     /// What training printed.
-    pub printed: String,
+    pub(crate) printed: String,
 }
 
 impl Small {
-    pub fn checkpoint(&self, step: u64) -> PathBuf {
+    pub(crate) fn checkpoint(&self, step: u64) -> PathBuf {
         self.run.join(format!("checkpoints/step-{step:06}"))
     }
 }
 
 /// Trains once for all tests of this process.
-pub fn small() -> &'static Small {
+pub(crate) fn small() -> &'static Small {
     static SMALL: OnceLock<Small> = OnceLock::new();
     SMALL.get_or_init(|| {
         assert!(
@@ -136,7 +139,7 @@ pub fn small() -> &'static Small {
 }
 
 /// Every file of a folder, by name.
-pub fn files(folder: &Path) -> std::collections::BTreeMap<String, Vec<u8>> {
+pub(crate) fn files(folder: &Path) -> std::collections::BTreeMap<String, Vec<u8>> {
     std::fs::read_dir(folder)
         .unwrap()
         .map(|e| e.unwrap().path())

@@ -65,8 +65,10 @@ fn train() {
     with(&["--config", config, "--set", "align.epsilon=-1"], &["align", "epsilon", "-1"]);
     with(&["--config", config, "--set", "run.device=tpu"], &["run.device", "tpu"]);
     with(&["--config", config, "--set", "text.encoder=nowhere"], &["nowhere"]);
-    with(&["--config", config, "--set", "data.transform.size=15"], &["15"]);
     with(&["--config", config, "--resume", "nowhere"], &["nowhere", "found neither"]);
+    // Only the backbone knows its strides, so this is seen at the first batch, when the run's folder is there.
+    let size = ["train", "--config", config, "--out", text(&out), "--set", "data.transform.size=15", "--json"];
+    refuse(&size, &["15"]);
 }
 
 #[test]

@@ -4,7 +4,8 @@
 //! cargo run --release -p tavq-text --example train_tagger -- --data DIR [--out FILE] [--evaluate FILE]
 //! ```
 //! DIR holds `ud-english-ewt-{train,dev}.conllu.gz`, `captions.jsonl.gz` and `captions-silver.jsonl.gz`. One caption image
-//! in ten is kept out of training; the others are learnt from several times, or the larger treebank drowns them. With `--evaluate` the weights of FILE are scored and nothing is trained.
+//! in ten is kept out of training; the others are learnt from several times, or the larger treebank drowns them. With
+//! `--evaluate` the weights of FILE are scored and nothing is trained.
 
 mod data;
 mod score;
