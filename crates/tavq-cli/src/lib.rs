@@ -5,7 +5,9 @@ mod commands;
 mod explain;
 mod failure;
 mod input;
+mod output;
 mod report;
+mod run;
 mod session;
 mod sheet;
 

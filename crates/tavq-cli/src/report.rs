@@ -125,7 +125,9 @@ impl Report {
         row("PSNR, dB", format!("{:.2}", v.evaluation.psnr), format!("{:.2}", t.evaluation.psnr))?;
         row("  over the training set's mean image, dB", v.gain(), t.gain())?;
         row("SSIM", format!("{:.3}", v.evaluation.ssim), format!("{:.3}", t.evaluation.ssim))?;
-        for (level, (a, b)) in v.evaluation.usage.iter().zip(&t.evaluation.usage).enumerate() {
+        // Of a training the use over its last epoch is shown below, which a few pictures of a split cannot replace.
+        let usage = if self.run.is_none() { &v.evaluation.usage[..] } else { &[] };
+        for (level, (a, b)) in usage.iter().zip(&t.evaluation.usage).enumerate() {
             row(&format!("codes used, level {}", level + 1), percent(a.used_share), percent(b.used_share))?;
         }
         if let (Some(a), Some(b)) = (&v.retrieval, &t.retrieval) {

@@ -106,10 +106,10 @@ impl<'a> Trainer<'a> {
             self.report(&mut progress, values, rate)?;
             let stopped = self.services.stop.load(Ordering::Relaxed);
             let run = &self.config.run;
-            if self.step % run.checkpoint_every == 0 || self.step == steps || stopped {
+            if self.step.is_multiple_of(run.checkpoint_every) || self.step == steps || stopped {
                 saved = Some(self.save()?);
             }
-            if run.sample_every > 0 && self.step % run.sample_every == 0 && self.step < steps {
+            if run.sample_every > 0 && self.step.is_multiple_of(run.sample_every) && self.step < steps {
                 sample(self.model, self.step)?;
             }
             if stopped && self.step < steps {
@@ -195,7 +195,7 @@ impl<'a> Trainer<'a> {
         if let Some(values) = self.usage.take_news() {
             self.write(RecordKind::Epoch, epoch, &values)?;
         }
-        if self.step % self.config.run.log_every == 0 || self.step == self.config.run.steps {
+        if self.step.is_multiple_of(self.config.run.log_every) || self.step == self.config.run.steps {
             self.write(RecordKind::Train, epoch, &values)?;
         }
         Ok(())

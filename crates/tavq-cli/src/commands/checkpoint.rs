@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use crate::failure::{Failure, Outcome};
+use crate::failure::Outcome;
+use crate::output::{json, say};
 use crate::session;
 
 #[derive(Debug, Subcommand)]
@@ -43,18 +44,18 @@ pub(crate) fn run(command: &CheckpointCommand) -> Outcome {
             "tensors": tensors,
             "config": checkpoint.config,
         });
-        println!("{}", serde_json::to_string_pretty(&report).map_err(Failure::work)?);
+        json(&report)?;
         return Ok(());
     }
-    println!("{}", checkpoint.path.display());
-    println!("format {}, step {}, epoch {}", state.format, state.step, state.cursor.epoch);
+    say!("{}", checkpoint.path.display());
+    say!("format {}, step {}, epoch {}", state.format, state.step, state.cursor.epoch);
     for (name, shape) in &rows {
-        println!("  {name:<60} {shape:?}");
+        say!("  {name:<60} {shape:?}");
     }
-    println!("{} tensors, {total} values", rows.len());
+    say!("{} tensors, {total} values", rows.len());
     for (file, hash) in &state.hashes {
-        println!("{file}: BLAKE3 {}", hash.as_str().unwrap_or_default());
+        say!("{file}: BLAKE3 {}", hash.as_str().unwrap_or_default());
     }
-    print!("{}", checkpoint.config);
+    say!("{}", checkpoint.config.trim_end());
     Ok(())
 }

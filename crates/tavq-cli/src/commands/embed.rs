@@ -11,6 +11,7 @@ use tch::Tensor;
 
 use crate::failure::Outcome;
 use crate::input::TextInput;
+use crate::output::say;
 use crate::session::encoder_folder;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -110,9 +111,9 @@ pub(crate) fn run(args: &EmbedArgs) -> Outcome {
     ];
     write_tensors(&args.out, &tensors, &[])?;
     if args.json {
-        println!("{}", serde_json::json!({ "texts": texts.len(), "units": n, "dim": dim, "out": args.out }));
+        say!("{}", serde_json::json!({ "texts": texts.len(), "units": n, "dim": dim, "out": args.out }));
     } else {
-        println!("{n} units of {} texts, {dim} wide: {}", texts.len(), args.out.display());
+        say!("{n} units of {} texts, {dim} wide: {}", texts.len(), args.out.display());
     }
     Ok(())
 }

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 use tavq_train::{DataSet, Registry};
 
-use crate::failure::{Failure, Outcome};
+use crate::failure::Outcome;
+use crate::output::{json, say};
 use crate::report::evaluate_run;
 use crate::session;
 
@@ -42,10 +43,10 @@ pub(crate) fn run(args: &EvaluateArgs, registry: &Registry) -> Outcome {
     };
     let report = evaluate_run(config, &args.out, &loaded.model, &data, text.as_ref(), None, args.json)?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report).map_err(Failure::work)?);
+        json(&report)?;
     } else {
-        println!("{}, step {}", loaded.checkpoint.path.display(), loaded.checkpoint.state.step);
-        print!("{}", report.table());
+        say!("{}, step {}", loaded.checkpoint.path.display(), loaded.checkpoint.state.step);
+        say!("{}", report.table().trim_end());
     }
     Ok(())
 }

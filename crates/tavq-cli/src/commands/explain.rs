@@ -7,6 +7,7 @@ use tavq_train::Registry;
 
 use crate::explain::{Subject, write_sheet};
 use crate::failure::{Failure, Outcome, writing};
+use crate::output::say;
 use crate::session;
 
 #[derive(Debug, Args)]
@@ -51,9 +52,9 @@ pub(crate) fn run(args: &ExplainArgs, registry: &Registry) -> Outcome {
     let table = args.out.join(format!("{name}.json"));
     tavq_torch::write_atomic(&table, |f| f.write_all(&json)).map_err(writing(&table))?;
     if args.json {
-        println!("{}", String::from_utf8_lossy(&json));
+        say!("{}", String::from_utf8_lossy(&json));
     } else {
-        println!("picture: {}\nmaps: {}", sheet.display(), table.display());
+        say!("picture: {}\nmaps: {}", sheet.display(), table.display());
     }
     Ok(())
 }

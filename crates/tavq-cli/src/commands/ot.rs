@@ -9,6 +9,7 @@ use ndarray_npy::{ReadNpyExt, WriteNpyExt};
 use tavq_ot::{Coupling, Exact, Problem, Sinkhorn, Solver, Status};
 
 use crate::failure::{Failure, Outcome, reading, writing};
+use crate::output::say;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum OtCommand {
@@ -78,11 +79,10 @@ pub(crate) fn run(command: &OtCommand) -> Outcome {
         tavq_torch::write_atomic(path, |out| coupling.plan.write_npy(out).map_err(std::io::Error::other))
             .map_err(writing(path))?;
     }
-    print(args, &coupling);
-    Ok(())
+    print(args, &coupling)
 }
 
-fn print(args: &SolveArgs, c: &Coupling) {
+fn print(args: &SolveArgs, c: &Coupling) -> Outcome {
     let status = match c.status {
         Status::Converged => "converged",
         Status::Stalled => "stalled",
@@ -102,12 +102,13 @@ fn print(args: &SolveArgs, c: &Coupling) {
             "status": status,
             "gap": c.gap(),
         });
-        println!("{report}");
+        say!("{report}");
     } else {
-        println!("{method}: {status} after {} iterations", c.iterations);
-        println!("value {:.12e}, regularized {:.12e}", c.value, c.regularized_value);
-        println!("marginal error {:.3e}, gap {:.3e}", c.marginal_error, c.gap());
+        say!("{method}: {status} after {} iterations", c.iterations);
+        say!("value {:.12e}, regularized {:.12e}", c.value, c.regularized_value);
+        say!("marginal error {:.3e}, gap {:.3e}", c.marginal_error, c.gap());
     }
+    Ok(())
 }
 
 /// Reads an array of f64 or f32.

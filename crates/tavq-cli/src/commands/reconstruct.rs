@@ -11,6 +11,7 @@ use tavq_train::{Model, Registry, to_images, write_png};
 use tch::{Device, Kind, Tensor};
 
 use crate::failure::{Failure, Outcome, reading};
+use crate::output::say;
 use crate::session;
 
 #[derive(Debug, Args)]
@@ -54,10 +55,10 @@ pub(crate) fn run(args: &ReconstructArgs, registry: &Registry) -> Outcome {
         written.push(out);
     }
     if args.json {
-        println!("{}", serde_json::json!({ "written": written }));
+        say!("{}", serde_json::json!({ "written": written }));
     } else {
         for path in written {
-            println!("written: {}", path.display());
+            say!("written: {}", path.display());
         }
     }
     Ok(())

@@ -7,6 +7,7 @@ use tavq_text::{EnglishSplitter, Splitter, TextTree};
 
 use crate::failure::{Failure, Outcome};
 use crate::input::TextInput;
+use crate::output::pipe;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Form {
@@ -47,12 +48,4 @@ pub(crate) fn run(args: &SplitArgs) -> Outcome {
 fn json(tree: &TextTree<'_>, all_tokens: bool) -> Outcome<String> {
     if all_tokens { serde_json::to_string(&tree.with_tokens()) } else { serde_json::to_string(tree) }
         .map_err(Failure::work)
-}
-
-/// A reader that closes the pipe early (`| head`) ends the program quietly, as for any filter.
-pub(crate) fn pipe(error: io::Error) -> Failure {
-    if error.kind() == io::ErrorKind::BrokenPipe {
-        std::process::exit(0);
-    }
-    Failure::work(error)
 }

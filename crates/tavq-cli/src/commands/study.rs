@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use tavq_train::{Config, Gradient, Registry};
 
-use crate::commands::train::{stop_on_signals, train_once};
-use crate::failure::{Failure, Outcome};
+use crate::failure::Outcome;
+use crate::output::{self, say};
 use crate::report::{Report, percent, share};
+use crate::run::{stop_on_signals, train_once};
 
 pub(crate) fn run(config: &Config, out: &Path, registry: &Registry, json: bool) -> Outcome {
     let stop = stop_on_signals()?;
@@ -20,19 +21,17 @@ pub(crate) fn run(config: &Config, out: &Path, registry: &Registry, json: bool) 
     let off = train_once(&plain, &out.join("off"), registry, None, stop, json)?;
     if json {
         let both = serde_json::json!({ "on": on, "off": off });
-        println!("{}", serde_json::to_string_pretty(&both).map_err(Failure::work)?);
+        output::json(&both)?;
         return Ok(());
     }
-    println!("{:<44}{:>14}{:>14}", "", "alignment on", "off");
+    say!("{:<44}{:>14}{:>14}", "", "alignment on", "off");
     for (name, value) in ROWS {
-        println!("{name:<44}{:>14}{:>14}", value(&on), value(&off));
+        say!("{name:<44}{:>14}{:>14}", value(&on), value(&off));
     }
-    println!("off: no alignment gradient reaches encoder or codebook; the maps to the text space still learn.");
-    println!(
-        "Retrieval ranks by transport cost summed over the levels, each text's mean cost over the images subtracted."
-    );
+    say!("off: no alignment gradient reaches encoder or codebook; the maps to the text space still learn.");
+    say!("Retrieval ranks by transport cost summed over the levels, each text's mean cost over the images subtracted.");
     for path in on.pictures.iter().chain(&off.pictures) {
-        println!("picture: {}", path.display());
+        say!("picture: {}", path.display());
     }
     Ok(())
 }

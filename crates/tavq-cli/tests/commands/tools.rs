@@ -147,6 +147,14 @@ fn explain_draws_a_sheet_whose_maps_are_shares() {
 }
 
 #[test]
+fn a_reader_that_leaves_early_is_no_failure() {
+    let small = small();
+    let mut child = tavq(&["checkpoint", "inspect", text(&small.run)]).stdout(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
 fn inspect_lists_every_tensor() {
     let small = small();
     let found: Value = serde_json::from_str(&succeed(&["checkpoint", "inspect", text(&small.run), "--json"])).unwrap();
