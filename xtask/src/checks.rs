@@ -78,6 +78,8 @@ fn torch_steps(report: &mut Report) -> Result<(), Failed> {
     report.step("tests and doctests (crates on tch)", |counts| {
         let mut cargo = environment.cargo();
         cargo.args(["test", "--workspace"]).args(PURE.iter().flat_map(|package| ["--exclude", package]));
+        // Tests run side by side already; teams of OpenMP threads that spin for one another slow them down many times.
+        cargo.env("OMP_NUM_THREADS", "1");
         run_tests(&mut cargo, counts, &mut io::stdout().lock())
     })?;
     report.step("rustdoc", |_| workspace::run(&mut rustdoc(&environment)))

@@ -23,7 +23,7 @@ struct Small {
 }
 
 impl Small {
-    fn new(path: &nn::Path<'_>, _: toml::Table) -> Result<Box<dyn Backbone>> {
+    fn build(path: &nn::Path<'_>, _: toml::Table) -> Result<Box<dyn Backbone>> {
         let halve = nn::ConvConfig { stride: 2, ..Default::default() };
         let grow = nn::ConvTransposeConfig { stride: 4, ..Default::default() };
         Ok(Box::new(Self {
@@ -51,7 +51,7 @@ impl Backbone for Small {
 }
 
 fn registry() -> Registry {
-    Registry::default().backbone("small", Small::new).quantizer("standard", |path, table, dim| {
+    Registry::default().backbone("small", Small::build).quantizer("standard", |path, table, dim| {
         Ok(parse_table::<QuantizerConfig>("model.quantizer", table["of"].as_table().unwrap().clone())?
             .build(path, dim)?)
     })
