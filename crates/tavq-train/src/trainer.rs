@@ -1,6 +1,7 @@
 //! The loop: batches in, steps of the optimiser, numbers out, checkpoints that resume to the bit.
 //!
-//! All randomness of a step derives from (seed, step), so that nothing about a generator has to be saved.
+//! All randomness of a step derives from (seed, step), so that nothing about a generator has to be saved. libtorch has
+//! one generator a process: two runs in one process disturb each other.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

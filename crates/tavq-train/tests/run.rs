@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tavq_quant::{Backbone, LevelShape, QuantizerConfig};
 use tavq_torch::Solo;
@@ -13,6 +13,12 @@ use tavq_train::{
 };
 use tch::nn::{self, Module};
 use tch::{Device, Kind, Tensor};
+
+/// Runs draw from libtorch's one generator, which they seed at each step: two in a process must not overlap.
+fn alone() -> MutexGuard<'static, ()> {
+    static RUNNING: Mutex<()> = Mutex::new(());
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// One convolution each way, and a second level out of the first.
 struct Small {
@@ -123,6 +129,7 @@ const QUANTIZERS: [&str; 3] = [
 
 #[test]
 fn resuming_changes_no_bit() {
+    let _alone = alone();
     for quantizer in QUANTIZERS {
         let dir = tempfile::tempdir().unwrap();
         let config = config(&pictures(dir.path()), quantizer, &[]);
@@ -153,6 +160,7 @@ fn resuming_changes_no_bit() {
 
 #[test]
 fn a_step_moves_every_part() {
+    let _alone = alone();
     let dir = tempfile::tempdir().unwrap();
     let config = config(&pictures(dir.path()), QUANTIZERS[0], &["run.checkpoint_every=1", "run.steps=2"]);
     train(&config, dir.path(), None, vec![], false).unwrap();
@@ -166,6 +174,7 @@ fn a_step_moves_every_part() {
 
 #[test]
 fn a_signal_saves_and_stops() {
+    let _alone = alone();
     let dir = tempfile::tempdir().unwrap();
     let config = config(&pictures(dir.path()), QUANTIZERS[2], &[]);
     let error = train(&config, dir.path(), None, vec![], true).unwrap_err();
@@ -190,6 +199,7 @@ impl Sink for Full {
 
 #[test]
 fn a_full_disk_ends_the_run_and_is_no_fault_of_the_input() {
+    let _alone = alone();
     let dir = tempfile::tempdir().unwrap();
     let config = config(&pictures(dir.path()), QUANTIZERS[0], &[]);
     let seen = Arc::new(Mutex::new(Vec::new()));
@@ -200,6 +210,7 @@ fn a_full_disk_ends_the_run_and_is_no_fault_of_the_input() {
 
 #[test]
 fn a_loss_that_is_no_number_stops_before_the_weights_are_spoilt() {
+    let _alone = alone();
     let dir = tempfile::tempdir().unwrap();
     let sets = ["loss.reconstruction=1e300", "run.checkpoint_every=1"];
     let error = train(&config(&pictures(dir.path()), QUANTIZERS[0], &sets), dir.path(), None, vec![], false);
@@ -210,6 +221,7 @@ fn a_loss_that_is_no_number_stops_before_the_weights_are_spoilt() {
 
 #[test]
 fn a_checkpoint_of_another_model_is_refused_by_name() {
+    let _alone = alone();
     let dir = tempfile::tempdir().unwrap();
     let manifest = pictures(dir.path());
     let saved = train(&config(&manifest, QUANTIZERS[0], &[]), dir.path(), None, vec![], false).unwrap().checkpoint;
@@ -221,6 +233,7 @@ fn a_checkpoint_of_another_model_is_refused_by_name() {
 
 #[test]
 fn unknown_names_list_the_known_ones() {
+    let _alone = alone();
     let dir = tempfile::tempdir().unwrap();
     let config = config(&pictures(dir.path()), QUANTIZERS[0], &["model.backbone.kind=large"]);
     let text = Model::new(&config, &registry(), None).err().unwrap().to_string();
@@ -229,6 +242,7 @@ fn unknown_names_list_the_known_ones() {
 
 #[test]
 fn the_side_levels_leave_the_decoded_one_alone() {
+    let _alone = alone();
     let dir = tempfile::tempdir().unwrap();
     let manifest = pictures(dir.path());
     let images = Tensor::linspace(-1.0, 1.0, 2 * 3 * 16 * 16, (Kind::Float, Device::Cpu)).view([2, 3, 16, 16]);
@@ -245,6 +259,7 @@ fn the_side_levels_leave_the_decoded_one_alone() {
 
 #[test]
 fn stop_is_seen_between_steps() {
+    let _alone = alone();
     // The flag is read after each step: a run told to stop while it works ends within one step.
     let dir = tempfile::tempdir().unwrap();
     let config = config(&pictures(dir.path()), QUANTIZERS[0], &["run.steps=1000000", "run.checkpoint_every=1000000"]);
