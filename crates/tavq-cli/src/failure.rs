@@ -31,11 +31,22 @@ impl Failure {
             Self::Input(error) => (error, 2),
             Self::Work(error) => (error, 1),
         };
-        let text = format!("{error:#}");
-        let line: Vec<&str> = text.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
-        eprintln!("error: {}", line.join(" "));
+        eprintln!("error: {}", one_line(&error));
         ExitCode::from(code)
     }
+}
+
+/// The error and its causes on one line; a cause that the text before it already quotes is left out.
+fn one_line(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        let cause = cause.lines().map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join(" ");
+        if !text.contains(&cause) {
+            text += if text.is_empty() { "" } else { ": " };
+            text += &cause;
+        }
+    }
+    text
 }
 
 impl From<TrainError> for Failure {

@@ -72,6 +72,12 @@ fn train() {
 }
 
 #[test]
+fn a_cause_is_told_once() {
+    let out = crate::common::tavq(&["train", "--config", "no/such.toml"]).output().unwrap();
+    assert_eq!(String::from_utf8(out.stderr).unwrap(), "error: no/such.toml: No such file or directory (os error 2)\n");
+}
+
+#[test]
 fn usage() {
     for (args, part) in [
         (vec![], "Usage"),
