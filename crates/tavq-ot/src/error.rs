@@ -116,6 +116,97 @@ pub enum OtError {
         /// Its total.
         total: f64,
     },
+    /// A set of points is empty or has no coordinate.
+    #[error("points: expected at least 1 x 1 on each side, found sources {} x {}, targets {} x {}",
+        sources.0, sources.1, targets.0, targets.1)]
+    EmptyPoints {
+        /// Points and coordinates of the source.
+        sources: (usize, usize),
+        /// Points and coordinates of the target.
+        targets: (usize, usize),
+    },
+    /// The two sets of points have different numbers of coordinates.
+    #[error(
+        "points: expected as many coordinates on both sides, found source {source_dimension} and target {target_dimension}"
+    )]
+    PointDimension {
+        /// Coordinates of a source.
+        source_dimension: usize,
+        /// Coordinates of a target.
+        target_dimension: usize,
+    },
+    /// A coordinate is NaN, infinite or so large that its square could overflow.
+    #[error("{side} point[{index}, {coordinate}]: expected a magnitude of at most 1e70, found {value}")]
+    PointValue {
+        /// The set.
+        side: Side,
+        /// Place of the point.
+        index: usize,
+        /// Place of the coordinate.
+        coordinate: usize,
+        /// The coordinate.
+        value: f64,
+    },
+    /// A point at 0 has no direction, which the cosine needs.
+    #[error("{side} point[{index}]: expected a length above 0 (cosine cost), found 0")]
+    PointZero {
+        /// The set.
+        side: Side,
+        /// Place of the point.
+        index: usize,
+    },
+    /// A block of costs was asked for that does not lie in the matrix, or in a buffer of another shape.
+    #[error("block: expected rows and columns within {rows} x {columns} and a buffer of their shape, found an end at row {last_row}, column {last_column} and a buffer of {} x {}", found.0, found.1)]
+    BlockShape {
+        /// End of the rows asked for.
+        last_row: usize,
+        /// End of the columns asked for.
+        last_column: usize,
+        /// Rows of the matrix.
+        rows: usize,
+        /// Columns of the matrix.
+        columns: usize,
+        /// Shape of the buffer.
+        found: (usize, usize),
+    },
+    /// Costs over epsilon beyond what single precision can tell apart.
+    #[error("single precision: expected costs of at most 1e6 epsilon, found {ratio:e}")]
+    SinglePrecision {
+        /// Largest magnitude of a cost over epsilon.
+        ratio: f64,
+    },
+    /// A strength of a marginal penalty is not a usable positive number.
+    #[error("{side} strength: expected a number above 0 (+inf for an exact marginal), found {value}")]
+    Strength {
+        /// The marginal.
+        side: Side,
+        /// The value given.
+        value: f64,
+    },
+    /// The mass of a partial plan is no positive number.
+    #[error("mass: expected a number above 0, found {value}")]
+    PartialMass {
+        /// The value given.
+        value: f64,
+    },
+    /// A partial plan was asked to move more than one side has.
+    #[error("mass: expected at most {available}, the smaller total of the two sides, found {value}")]
+    PartialMassTooLarge {
+        /// The value given.
+        value: f64,
+        /// The smaller total.
+        available: f64,
+    },
+    /// An epsilon schedule that does not fall to the target.
+    #[error(
+        "epsilon schedule: expected a start of at least epsilon and a factor between 0 and 1 (exclusive), found start {start}, factor {factor}"
+    )]
+    Schedule {
+        /// First epsilon.
+        start: f64,
+        /// Factor from one stage to the next.
+        factor: f64,
+    },
     /// The two totals differ by more than [`crate::MASS_SLACK`].
     #[error(
         "masses: expected equal totals (relative slack 1e-6), found source {source_total} and target {target_total}"

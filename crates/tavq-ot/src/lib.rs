@@ -41,16 +41,22 @@ mod exact;
 #[cfg(feature = "laws")]
 pub mod laws;
 mod measure;
+mod points;
 mod problem;
 mod simd;
+mod simd_lanes;
+mod simd_rows;
+#[cfg(target_arch = "x86_64")]
+mod simd_x86;
 mod sinkhorn;
 
 pub use batch::solve_batch;
 pub use coupling::{Coupling, Status};
 pub use error::{OtError, Side};
 pub use exact::Exact;
+pub use points::{Metric, Points};
 pub use problem::{MASS_SLACK, Problem};
-pub use sinkhorn::Sinkhorn;
+pub use sinkhorn::{Acceleration, Form, Precision, Sinkhorn};
 
 /// Solves transport problems. The laws that an implementation is held to are in `laws` (feature `laws`).
 pub trait Solver: Send + Sync {

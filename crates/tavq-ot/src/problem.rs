@@ -2,6 +2,7 @@
 //! elsewhere, starts from sound numbers and never repeats the checks.
 
 use ndarray::{Array1, ArrayView1, ArrayView2, Axis};
+use rayon::prelude::*;
 
 use crate::error::{OtError, Side};
 
@@ -24,7 +25,8 @@ pub struct Problem<'a> {
     target: ArrayView1<'a, f64>,
     total: f64,
     factors: [f64; 2],
-    forbidden: bool,
+    costs: CostRange,
+    balanced: bool,
 }
 
 impl<'a> Problem<'a> {
@@ -41,24 +43,24 @@ impl<'a> Problem<'a> {
         source: ArrayView1<'a, f64>,
         target: ArrayView1<'a, f64>,
     ) -> Result<Self, OtError> {
-        let (rows, columns) = cost.dim();
-        if rows == 0 || columns == 0 {
-            return Err(OtError::EmptyCost { rows, columns });
-        }
-        for (side, expected, found) in [(Side::Source, rows, source.len()), (Side::Target, columns, target.len())] {
-            if expected != found {
-                return Err(OtError::MassLength { side, expected, found });
-            }
-        }
-        let forbidden = check_cost(cost)?;
-        let source_total = check_masses(Side::Source, source)?;
-        let target_total = check_masses(Side::Target, target)?;
-        if (source_total - target_total).abs() > MASS_SLACK * source_total.max(target_total) {
-            return Err(OtError::MassesDiffer { source_total, target_total });
-        }
-        let total = 0.5 * (source_total + target_total);
-        let factors = [total / source_total, total / target_total];
-        Ok(Self { cost, source, target, total, factors, forbidden })
+        let problem = Self::unbalanced(cost, source, target)?;
+        problem.check_balanced()?;
+        Ok(problem)
+    }
+
+    /// A problem whose totals may differ, for solvers that need not move all mass. A solver of the balanced problem
+    /// refuses it with [`OtError::MassesDiffer`].
+    ///
+    /// The checks are those of [`Problem::new`] but the last.
+    pub fn unbalanced(
+        cost: ArrayView2<'a, f64>,
+        source: ArrayView1<'a, f64>,
+        target: ArrayView1<'a, f64>,
+    ) -> Result<Self, OtError> {
+        check_shapes(cost.dim(), source, target)?;
+        let costs = check_cost(cost)?;
+        let Totals { total, factors, balanced } = Totals::of(source, target)?;
+        Ok(Self { cost, source, target, total, factors, costs, balanced })
     }
 
     /// n x m, finite or +inf (forbidden).
@@ -85,7 +87,7 @@ impl<'a> Problem<'a> {
         self.cost.dim()
     }
 
-    /// The mass that a plan carries: the mean of the two totals.
+    /// The mass that a plan carries: the mean of the two totals. Of an unbalanced problem it is no more than that mean.
     #[must_use]
     pub fn total_mass(&self) -> f64 {
         self.total
@@ -94,10 +96,16 @@ impl<'a> Problem<'a> {
     /// Whether some cost is +inf.
     #[must_use]
     pub fn has_forbidden_arcs(&self) -> bool {
-        self.forbidden
+        self.costs.forbidden
     }
 
-    /// Both mass vectors scaled to [`Problem::total_mass`]; unchanged when the totals are equal already.
+    /// The finite costs.
+    pub(crate) fn cost_range(&self) -> CostRange {
+        self.costs
+    }
+
+    /// Both mass vectors scaled to [`Problem::total_mass`]; unchanged when the totals are equal already or the problem is
+    /// unbalanced.
     #[must_use]
     pub fn balanced_masses(&self) -> (Array1<f64>, Array1<f64>) {
         (&self.source * self.factors[0], &self.target * self.factors[1])
@@ -115,18 +123,98 @@ impl<'a> Problem<'a> {
         }
     }
 
-    /// [`OtError::Infeasible`] when the forbidden arcs leave no plan; free when there is no forbidden arc, else one
-    /// run of the simplex. Solvers other than [`crate::Exact`] call it before they iterate.
+    /// [`OtError::MassesDiffer`] when the totals differ by more than [`MASS_SLACK`], as those of
+    /// [`Problem::unbalanced`] may.
+    pub fn check_balanced(&self) -> Result<(), OtError> {
+        if self.balanced {
+            return Ok(());
+        }
+        let total = |masses: ArrayView1<'_, f64>| sum(masses.iter().copied());
+        Err(OtError::MassesDiffer { source_total: total(self.source), target_total: total(self.target) })
+    }
+
+    /// [`Problem::check_balanced`], then [`OtError::Infeasible`] when the forbidden arcs leave no plan; free when there is
+    /// no forbidden arc, else one run of the simplex. Solvers of the balanced problem other than [`crate::Exact`] call it
+    /// before they iterate.
     pub fn check_feasible(&self) -> Result<(), OtError> {
-        if self.forbidden { crate::exact::check_feasible(self) } else { Ok(()) }
+        self.check_balanced()?;
+        if self.costs.forbidden { crate::exact::check_feasible(self) } else { Ok(()) }
     }
 }
 
-/// Refuses NaN, -inf and overlarge costs; says whether some cost is +inf.
-fn check_cost(cost: ArrayView2<'_, f64>) -> Result<bool, OtError> {
-    let mut forbidden = false;
-    for (row, costs) in cost.axis_iter(Axis(0)).enumerate() {
-        if costs.iter().all(|c| c.abs() <= LARGEST) {
+/// What the two totals come to.
+pub(crate) struct Totals {
+    pub(crate) total: f64,
+    pub(crate) factors: [f64; 2],
+    pub(crate) balanced: bool,
+}
+
+impl Totals {
+    pub(crate) fn of(source: ArrayView1<'_, f64>, target: ArrayView1<'_, f64>) -> Result<Self, OtError> {
+        let source = check_masses(Side::Source, source)?;
+        let target = check_masses(Side::Target, target)?;
+        let balanced = (source - target).abs() <= MASS_SLACK * source.max(target);
+        let total = 0.5 * (source + target);
+        let factors = if balanced { [total / source, total / target] } else { [1.0; 2] };
+        Ok(Self { total, factors, balanced })
+    }
+}
+
+/// Refuses an empty matrix and masses of another length than its sides.
+pub(crate) fn check_shapes(
+    (rows, columns): (usize, usize),
+    source: ArrayView1<'_, f64>,
+    target: ArrayView1<'_, f64>,
+) -> Result<(), OtError> {
+    if rows == 0 || columns == 0 {
+        return Err(OtError::EmptyCost { rows, columns });
+    }
+    for (side, expected, found) in [(Side::Source, rows, source.len()), (Side::Target, columns, target.len())] {
+        if expected != found {
+            return Err(OtError::MassLength { side, expected, found });
+        }
+    }
+    Ok(())
+}
+
+/// What a pass over the cost matrix finds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CostRange {
+    /// Lowest and highest finite cost; both 0 where there is none.
+    pub(crate) lowest: f64,
+    pub(crate) highest: f64,
+    /// Whether some cost is +inf.
+    pub(crate) forbidden: bool,
+}
+
+impl CostRange {
+    /// Largest magnitude of a finite cost.
+    pub(crate) fn largest(&self) -> f64 {
+        self.lowest.abs().max(self.highest.abs())
+    }
+}
+
+/// Refuses NaN, -inf and overlarge costs; what the others are otherwise.
+fn check_cost(cost: ArrayView2<'_, f64>) -> Result<CostRange, OtError> {
+    let rows = cost.nrows().div_ceil(64);
+    let blocks = cost.axis_chunks_iter(Axis(0), rows).into_par_iter().enumerate();
+    let parts: Vec<_> = blocks.map(|(k, block)| check_rows(k * rows, block)).collect();
+    let (mut low, mut high, mut forbidden) = (f64::INFINITY, f64::NEG_INFINITY, false);
+    for part in parts {
+        let (lowest, highest, some_forbidden) = part?;
+        (low, high, forbidden) = (low.min(lowest), high.max(highest), forbidden || some_forbidden);
+    }
+    let (lowest, highest) = if low <= high { (low, high) } else { (0.0, 0.0) };
+    Ok(CostRange { lowest, highest, forbidden })
+}
+
+/// Lowest and highest finite cost of some rows, and whether one is +inf.
+fn check_rows(first: usize, cost: ArrayView2<'_, f64>) -> Result<(f64, f64, bool), OtError> {
+    let (mut low, mut high, mut forbidden) = (f64::INFINITY, f64::NEG_INFINITY, false);
+    for (row, costs) in cost.outer_iter().enumerate() {
+        let row = first + row;
+        if let Some((lowest, highest)) = costs.to_slice().and_then(plain_range) {
+            (low, high) = (low.min(lowest), high.max(highest));
             continue;
         }
         for (column, &value) in costs.iter().enumerate() {
@@ -140,10 +228,34 @@ fn check_cost(cost: ArrayView2<'_, f64>) -> Result<bool, OtError> {
                 forbidden = true;
             } else if value.abs() > LARGEST {
                 return Err(OtError::CostRange { row, column, value });
+            } else {
+                (low, high) = (low.min(value), high.max(value));
             }
         }
     }
-    Ok(forbidden)
+    Ok((low, high, forbidden))
+}
+
+/// Lowest and highest cost when all are numbers of at most the largest magnitude. Branch-free over fixed lanes, so that the
+/// compiler can vectorise it.
+fn plain_range(costs: &[f64]) -> Option<(f64, f64)> {
+    const LANES: usize = 8;
+    let (mut low, mut high) = ([LARGEST; LANES], [-LARGEST; LANES]);
+    let mut plain = [true; LANES];
+    let mut take = |k: usize, cost: f64| {
+        plain[k] &= cost.abs() <= LARGEST;
+        low[k] = if cost < low[k] { cost } else { low[k] };
+        high[k] = if cost > high[k] { cost } else { high[k] };
+    };
+    let (chunks, rest) = costs.as_chunks::<LANES>();
+    for chunk in chunks {
+        for k in 0..LANES {
+            take(k, chunk[k]);
+        }
+    }
+    rest.iter().enumerate().for_each(|(k, &cost)| take(k, cost));
+    let range = (low.into_iter().fold(LARGEST, f64::min), high.into_iter().fold(-LARGEST, f64::max));
+    plain.iter().all(|&plain| plain).then_some(range)
 }
 
 /// Refuses masses that are no weights; their total otherwise.

@@ -1,18 +1,58 @@
-//! The entropic solver in the log domain: fused sweeps ([`sweep`]), a free stopping test, three honest endings.
+//! Entropic transport: one scaling algorithm ([`sweep`], [`scaling`]) driven to a tolerance ([`iterate`]) with three
+//! honest endings, on a matrix or on points.
 
+mod accelerate;
+mod anderson;
+mod costs;
+mod finish;
+mod iterate;
+mod marginals;
+mod scaling;
 mod sweep;
 
 use ndarray::{Array1, Array2, ArrayView1, Axis};
-use rayon::prelude::*;
 
+pub use accelerate::Acceleration;
+
+use self::costs::{Source, scale};
+use self::finish::{Sums, sum_plan};
+use self::iterate::{Limits, iterate};
+use self::marginals::{Marginals, Prox};
+use self::scaling::ScalingSweep;
+use self::sweep::{Engine, LogSweep};
+use crate::Solver;
 use crate::coupling::{Coupling, Status};
 use crate::error::OtError;
-use crate::measure::{dot, marginal_error, transport_cost};
-use crate::problem::{LARGEST, Problem, SMALLEST, sum};
-use crate::{Solver, sinkhorn::sweep::Sweep};
+use crate::measure::dot;
+use crate::problem::{LARGEST, Problem, SMALLEST};
+use crate::simd::Kernel;
 
-/// Entropic optimal transport in f64: `argmin <P, C> + epsilon KL(P | a b^T / M)` over the plans with marginals
-/// `a`, `b` (Cuturi 2013), iterated in the log domain.
+/// Where the iteration keeps its numbers. Both forms reach the same plan in the same number of iterations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Form {
+    /// Potentials alone: one exponential an entry and iteration, no memory beyond the cost.
+    #[default]
+    Log,
+    /// A stored kernel, scaled and rebuilt when the scaling leaves its range: several times faster an iteration, for the
+    /// memory of one more matrix.
+    Scaling,
+}
+
+/// Type of the numbers in the iteration. What is reported is computed in f64 from the final potentials either way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Precision {
+    /// f64.
+    #[default]
+    Double,
+    /// f32. In [`Form::Log`] the marginal error cannot fall much below `(largest cost / epsilon) 2^-24 / 3`: a tolerance
+    /// below that ends as [`Status::Stalled`].
+    Single,
+}
+
+/// Entropic optimal transport: `argmin <P, C> + epsilon KL(P | a b^T / M)` over the plans with marginals `a`, `b`
+/// (Cuturi 2013).
 ///
 /// Stops with [`Status::Converged`] once the marginals of the plan are within `tolerance` (relative to the total
 /// mass, in L1) of the masses, with [`Status::Stalled`] when rounding keeps them above it, and with
@@ -35,6 +75,19 @@ pub struct Sinkhorn {
     epsilon: f64,
     tolerance: f64,
     max_iterations: usize,
+    form: Form,
+    precision: Precision,
+    acceleration: Acceleration,
+    schedule: Option<(f64, f64)>,
+}
+
+/// The duals that a run reached, in units of epsilon to the base 2.
+struct Reached {
+    /// Of the active sources.
+    f: Vec<f64>,
+    g: Vec<f64>,
+    iterations: usize,
+    ending: Status,
 }
 
 impl Sinkhorn {
@@ -42,7 +95,15 @@ impl Sinkhorn {
     /// at 1e-9 and the limit at 10,000 iterations.
     pub fn new(epsilon: f64) -> Result<Self, OtError> {
         if (SMALLEST..=LARGEST).contains(&epsilon) {
-            Ok(Self { epsilon, tolerance: 1e-9, max_iterations: 10_000 })
+            Ok(Self {
+                epsilon,
+                tolerance: 1e-9,
+                max_iterations: 10_000,
+                form: Form::default(),
+                precision: Precision::default(),
+                acceleration: Acceleration::default(),
+                schedule: None,
+            })
         } else {
             Err(OtError::Epsilon { value: epsilon })
         }
@@ -57,9 +118,37 @@ impl Sinkhorn {
         }
     }
 
-    /// Updates of both potentials at most; at least 1.
+    /// Updates of both potentials at most; at least 1. A schedule counts each stage by itself.
     pub fn max_iterations(self, max_iterations: usize) -> Result<Self, OtError> {
         if max_iterations == 0 { Err(OtError::MaxIterations) } else { Ok(Self { max_iterations, ..self }) }
+    }
+
+    /// Where the iteration keeps its numbers; [`Form::Log`] unless set.
+    #[must_use]
+    pub fn form(self, form: Form) -> Self {
+        Self { form, ..self }
+    }
+
+    /// Type of the numbers in the iteration; [`Precision::Double`] unless set.
+    #[must_use]
+    pub fn precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
+    }
+
+    /// How the iteration is sped up; [`Acceleration::Auto`] unless set.
+    #[must_use]
+    pub fn acceleration(self, acceleration: Acceleration) -> Self {
+        Self { acceleration, ..self }
+    }
+
+    /// Solves with larger epsilons first: `start`, `start * factor`, ... down to the solver's own, each from the duals of
+    /// the one before and to a hundredfold tolerance. `start` >= epsilon, `factor` in (0, 1).
+    pub fn schedule(self, start: f64, factor: f64) -> Result<Self, OtError> {
+        if start >= self.epsilon && start <= LARGEST && factor > 0.0 && factor < 1.0 {
+            Ok(Self { schedule: Some((start, factor)), ..self })
+        } else {
+            Err(OtError::Schedule { start, factor })
+        }
     }
 
     /// The strength of the entropy term.
@@ -80,113 +169,161 @@ impl Sinkhorn {
             return Err(OtError::WarmStartValue { index, value });
         }
         problem.check_feasible()?;
-        Ok(self.run(problem, g))
+        self.run(problem, g, Kernel::detect())
     }
 
-    fn run(&self, problem: &Problem<'_>, g: ArrayView1<'_, f64>) -> Coupling {
+    fn run(&self, problem: &Problem<'_>, g: ArrayView1<'_, f64>, kernel: Kernel) -> Result<Coupling, OtError> {
         let total = problem.total_mass();
         let (a, b) = problem.balanced_masses();
-        let (source, target) = ((&a / total).to_vec(), (&b / total).to_vec());
-        let cost = problem.cost();
-        let cost = cost.as_standard_layout();
-        let gamma = target.iter().zip(g).map(|(mass, g)| mass.ln() + g / self.epsilon).collect();
-        let mut sweep = Sweep::new(cost.view(), self.epsilon, &source, &target, gamma);
-        let (iterations, ending) = self.iterate(&mut sweep, problem);
+        let marginals = Marginals::new((&a / total).to_vec(), (&b / total).to_vec(), [Prox::Exact; 2]);
+        let source = Source::Matrix(problem.cost(), problem.cost_range());
+        let reached = self.reach(source, &marginals, g, kernel)?;
 
         let mut plan = Array2::zeros(problem.dim());
-        plan.axis_iter_mut(Axis(0)).into_par_iter().enumerate().for_each(|(i, mut row)| {
-            if let Some(row) = row.as_slice_mut() {
-                sweep.plan_row(i, row);
-            }
-        });
-        let unit_error = marginal_error(
-            plan.view(),
-            Array1::from_vec(source.clone()).view(),
-            Array1::from_vec(target.clone()).view(),
-        );
-        plan *= total;
-        let (f, g) = self.duals(problem, &sweep, &source, &target);
-        let slack = self.epsilon * (sum(plan.iter().copied()) - total);
+        let sums = {
+            let active = marginals.source.iter().map(|&mass| mass > 0.0);
+            let rows = plan.axis_iter_mut(Axis(0)).zip(active).filter(|(_, active)| *active);
+            let mut rows: Vec<&mut [f64]> = rows.filter_map(|(row, _)| row.into_slice()).collect();
+            let costs = source.double(self.epsilon, kernel);
+            sum_plan(&costs, 1.0, &marginals, (&reached.f, &reached.g), kernel, &mut rows)
+        };
+        if total != 1.0 {
+            plan *= total;
+        }
+        let (f, g) = duals(source, self.epsilon, &marginals, &reached, kernel);
+        Ok(self.report(&marginals, &reached, &sums, total, plan, f, g))
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one result")]
+    fn report(
+        &self,
+        marginals: &Marginals,
+        reached: &Reached,
+        sums: &Sums,
+        total: f64,
+        plan: Array2<f64>,
+        f: Array1<f64>,
+        g: Array1<f64>,
+    ) -> Coupling {
+        let distance =
+            |found: &[f64], masses: &[f64]| found.iter().zip(masses).map(|(s, m)| (s - m).abs()).sum::<f64>();
+        let unit_error = distance(&sums.rows, &marginals.source).max(distance(&sums.columns, &marginals.target));
+        let pair = |rows: &[f64], columns: &[f64]| dot(rows.into(), f.view()) + dot(columns.into(), g.view());
+        let slack = self.epsilon * (crate::problem::sum(sums.rows.iter().copied()) - 1.0);
         Coupling {
-            value: transport_cost(plan.view(), problem.cost()),
+            value: sums.cost * total,
             // <P, C> + epsilon KL with ln P written out through the duals.
-            regularized_value: dot(plan.sum_axis(Axis(1)).view(), f.view())
-                + dot(plan.sum_axis(Axis(0)).view(), g.view())
-                - slack,
-            dual_value: dot(a.view(), f.view()) + dot(b.view(), g.view()) - slack,
+            regularized_value: (pair(&sums.rows, &sums.columns) - slack) * total,
+            dual_value: (pair(&marginals.source, &marginals.target) - slack) * total,
             marginal_error: unit_error * total,
-            iterations,
-            status: if unit_error <= self.tolerance { Status::Converged } else { ending },
+            iterations: reached.iterations,
+            status: if unit_error <= self.tolerance { Status::Converged } else { reached.ending },
             plan,
             f,
             g,
         }
     }
 
-    /// Iterates to one of the endings; the second value is the status should the finished plan miss the tolerance.
-    fn iterate(&self, sweep: &mut Sweep<'_>, problem: &Problem<'_>) -> (usize, Status) {
-        /// Passes without a new lowest error before rounding is suspected.
-        const PATIENCE: usize = 50;
-        let largest = problem.cost().iter().filter(|c| c.is_finite()).fold(0.0, |a: f64, c| a.max(c.abs()));
-        let (mut lowest, mut since) = (f64::INFINITY, 0);
-        sweep.pass(true);
-        sweep.accept();
-        for iteration in 1..self.max_iterations {
-            sweep.pass(false);
-            let error = sweep.row_error();
-            if error <= self.tolerance {
-                return (iteration, Status::Stalled);
-            }
-            if error < lowest {
-                (lowest, since) = (error, 0);
-            } else {
-                since += 1;
-                // The error can also rest for many passes while the potentials still move; then it is above this.
-                if since >= PATIENCE && error <= 8.0 * sweep.rounding(largest) {
-                    return (iteration, Status::Stalled);
-                }
-            }
-            sweep.accept();
-        }
-        (self.max_iterations, Status::IterationLimit)
-    }
-
-    /// The duals with the masses taken out again; soft c-transforms at points of zero mass.
-    fn duals(
+    /// Runs the stages of the schedule, then the solver's own epsilon.
+    fn reach(
         &self,
-        problem: &Problem<'_>,
-        sweep: &Sweep<'_>,
-        source: &[f64],
-        target: &[f64],
-    ) -> (Array1<f64>, Array1<f64>) {
-        let dual = |potential: f64, mass: f64, costs: ArrayView1<'_, f64>, others: &[f64]| {
-            if mass > 0.0 && potential.is_finite() {
-                self.epsilon * (potential - mass.ln())
-            } else {
-                self.soft_transform(costs, others)
+        source: Source<'_>,
+        marginals: &Marginals,
+        g: ArrayView1<'_, f64>,
+        kernel: Kernel,
+    ) -> Result<Reached, OtError> {
+        let (_, largest) = source.range();
+        if self.precision == Precision::Single && largest > 1e6 * self.epsilon {
+            return Err(OtError::SinglePrecision { ratio: largest / self.epsilon });
+        }
+        let mut g: Vec<f64> = g.iter().zip(&marginals.target).map(|(&g, &b)| if b > 0.0 { g } else { 0.0 }).collect();
+        let mut iterations = 0;
+        if let Some((start, factor)) = self.schedule {
+            let mut epsilon = start;
+            while epsilon > self.epsilon {
+                let tolerance = (100.0 * self.tolerance).max(1e-3);
+                let stage = Self { epsilon, tolerance, schedule: None, ..*self };
+                let reached = stage.stage(source, marginals, &g, largest, kernel);
+                g = reached.g.iter().map(|g| g / scale(epsilon)).collect();
+                iterations += reached.iterations;
+                epsilon *= factor;
             }
-        };
-        let cost = problem.cost();
-        let f = cost.outer_iter().enumerate().map(|(i, row)| dual(sweep.phi[i], source[i], row, &sweep.gamma));
-        let g = cost.columns().into_iter().enumerate();
-        let g = g.map(|(j, column)| dual(sweep.gamma[j], target[j], column, &sweep.phi));
-        (f.collect(), g.collect())
+        }
+        let mut reached = self.stage(source, marginals, &g, largest, kernel);
+        reached.iterations += iterations;
+        Ok(reached)
     }
 
-    /// `-epsilon ln sum_k exp(potential_k - cost_k / epsilon)`; 0 when every arc is forbidden.
-    fn soft_transform(&self, costs: ArrayView1<'_, f64>, potentials: &[f64]) -> f64 {
-        let exponents = || potentials.iter().zip(costs).map(|(p, c)| p - c / self.epsilon);
-        let max = exponents().fold(f64::NEG_INFINITY, f64::max);
-        if max == f64::NEG_INFINITY {
-            return 0.0;
+    /// One epsilon, from the duals `g` in units of the cost.
+    fn stage(&self, source: Source<'_>, marginals: &Marginals, g: &[f64], largest: f64, kernel: Kernel) -> Reached {
+        let g: Vec<f64> = g.iter().map(|g| g * scale(self.epsilon)).collect();
+        let double = || source.double(self.epsilon, kernel);
+        match (self.form, self.precision) {
+            (Form::Log, Precision::Double) => {
+                self.drive(&mut LogSweep::new(double(), marginals, &g, kernel), marginals, largest)
+            }
+            (Form::Log, Precision::Single) => {
+                let costs = source.single(self.epsilon, kernel);
+                self.drive(&mut LogSweep::new(costs, marginals, &g, kernel), marginals, largest)
+            }
+            (Form::Scaling, Precision::Double) => {
+                self.drive(&mut ScalingSweep::<f64>::new(double(), marginals, &g, kernel), marginals, largest)
+            }
+            (Form::Scaling, Precision::Single) => {
+                self.drive(&mut ScalingSweep::<f32>::new(double(), marginals, &g, kernel), marginals, largest)
+            }
         }
-        -self.epsilon * (max + exponents().map(|x| (x - max).exp()).sum::<f64>().ln())
     }
+
+    fn drive(&self, engine: &mut dyn Engine, marginals: &Marginals, largest: f64) -> Reached {
+        let limits = Limits {
+            tolerance: self.tolerance,
+            max_iterations: self.max_iterations,
+            largest_exponent: largest * scale(self.epsilon),
+            free: true,
+        };
+        let (iterations, ending) = iterate(engine, &limits, self.acceleration, &marginals.target);
+        let (f, g) = engine.potentials();
+        Reached { f, g, iterations, ending }
+    }
+}
+
+/// The duals of every point in units of the cost; at points of zero mass the soft c-transform of the other side, 0 where
+/// every arc is forbidden.
+fn duals(
+    source: Source<'_>,
+    epsilon: f64,
+    marginals: &Marginals,
+    reached: &Reached,
+    kernel: Kernel,
+) -> (Array1<f64>, Array1<f64>) {
+    let unit = scale(epsilon).recip();
+    let (n, m) = source.dim();
+    let mut f = Array1::zeros(n);
+    for (&i, value) in marginals.active.iter().zip(&reached.f) {
+        f[i] = value * unit;
+    }
+    let mut g = reached.g.iter().map(|g| g * unit).collect::<Array1<f64>>();
+    let empty: Vec<usize> = (0..m).filter(|&j| marginals.target[j] == 0.0).collect();
+    if marginals.active.len() < n || !empty.is_empty() {
+        let costs = source.double(epsilon, kernel);
+        for (j, log_sum) in sweep::lost_columns(&costs, marginals, &reached.f, &empty) {
+            g[j] = -log_sum * unit;
+        }
+        let gamma: Vec<f64> = reached.g.iter().zip(&marginals.log_target).map(|(g, log)| g + log).collect();
+        let (mut row, mut tiles) = (vec![0.0; m], costs.tile_buffer());
+        for i in (0..n).filter(|&i| marginals.source[i] == 0.0) {
+            f[i] = -sweep::shifted_row(&costs, kernel, i, &gamma, &mut row, &mut tiles).0 * unit;
+        }
+    }
+    (f, g)
 }
 
 impl Solver for Sinkhorn {
     fn solve(&self, problem: &Problem<'_>) -> Result<Coupling, OtError> {
         problem.check_feasible()?;
-        Ok(self.run(problem, Array1::zeros(problem.dim().1).view()))
+        // A constant in all costs belongs into g from the start: there it costs no digit of any exponent.
+        let start = Array1::from_elem(problem.dim().1, problem.cost_range().lowest);
+        self.run(problem, start.view(), Kernel::detect())
     }
 }

@@ -1,199 +1,337 @@
-//! One fused iteration over the cost matrix.
+//! One fused iteration over the cost matrix in the log domain.
 //!
-//! The masses are absorbed into the potentials, P_ij = exp(phi_i + gamma_j - C_ij / epsilon), for a total mass of 1.
-//! A pass reads a row once, takes one exp per entry, and from it gets the row sum (which is also the row's marginal
-//! under the old potentials, so the stopping test is free) and the row's share of the new column sums. After a
-//! column update every exponent is at most ln b_j <= 0: nothing overflows, and only a row or a column that
-//! underflows as a whole needs the form shifted by its maximum.
+//! With potentials f, g in units of epsilon (base 2) the plan is P_ij = a_i b_j 2^(f_i + g_j - c_ij). A pass reads a row
+//! once and takes one exponential an entry: from the sum of the row comes its new potential, and the same numbers, scaled
+//! by the step of the potential, are the row's share of the new column sums. After the pass the rows are exact for the
+//! current g, so the error of the columns, which is known too, is the error of the plan: the stopping test is free.
+//! Only a row or a column that underflows as a whole needs the form shifted by its maximum.
 
-use ndarray::ArrayView2;
+use std::sync::Mutex;
+
 use rayon::prelude::*;
 
-use crate::simd::Kernel;
+use super::costs::{Costs, split};
+use super::marginals::{Marginals, Prox};
+use crate::simd::{GROUP, Kernel, Real};
 
-/// A sum below this has lost digits to underflow.
-const UNDERFLOW: f64 = 1e-280;
-/// Matrices with fewer entries are swept by one thread: handing out work would cost more than it saves.
-const PARALLEL: usize = 1 << 15;
-/// Blocks that a large matrix is cut into. Fixed, so that the order of each sum never depends on the threads.
+/// Entries that one task should sweep at least: handing out work would cost more than it saves.
+const GRAIN: usize = 1 << 15;
+/// Blocks that a large matrix is cut into at most. The cut depends on the shape alone, so that the order of each sum
+/// never depends on the threads.
 const BLOCKS: usize = 64;
 
-/// Rows that one task sweeps, with its column sums and its scratch row.
-struct Block {
-    sums: Vec<f64>,
-    scratch: Vec<f64>,
+/// Rows of one task: a multiple of a group.
+pub(crate) fn rows_per_block(rows: usize, columns: usize, grain: usize) -> usize {
+    let blocks = (rows * columns / grain).clamp(1, BLOCKS);
+    rows.div_ceil(blocks).next_multiple_of(GROUP)
 }
 
-/// The state of the iteration.
-pub(crate) struct Sweep<'a> {
-    cost: ArrayView2<'a, f64>,
-    scale: f64,
-    source: &'a [f64],
-    target: &'a [f64],
-    kernel: Kernel,
-    rows_per_block: usize,
-    blocks: Vec<Block>,
-    /// Source potentials; -inf where the mass is 0.
-    pub(crate) phi: Vec<f64>,
-    /// Target potentials; -inf where the mass is 0.
-    pub(crate) gamma: Vec<f64>,
-    next_phi: Vec<f64>,
-    row_sums: Vec<f64>,
-    underflown: Vec<usize>,
-}
-
-/// What a pass needs besides its own rows.
-struct Row<'s> {
-    costs: &'s [f64],
-    gamma: &'s [f64],
-    scale: f64,
-    mass: f64,
-    kernel: Kernel,
-}
-
-impl Row<'_> {
-    /// The row's new potential and its marginal under the old one; adds its plan to `sums`.
-    fn update(&self, phi: Option<f64>, sums: &mut [f64], scratch: &mut [f64]) -> (f64, f64) {
-        if let Some(phi) = phi {
-            let sum = self.kernel.exp_row(self.costs, self.gamma, self.scale, phi, scratch);
-            if sum > UNDERFLOW {
-                self.kernel.add_row(scratch, self.mass / sum, sums);
-                return (phi + (self.mass / sum).ln(), sum);
-            }
-        }
-        let max = self.kernel.max_row(self.costs, self.gamma, self.scale);
-        if max == f64::NEG_INFINITY {
-            return (f64::NEG_INFINITY, 0.0);
-        }
-        let sum = self.kernel.exp_row(self.costs, self.gamma, self.scale, -max, scratch);
-        self.kernel.add_row(scratch, self.mass / sum, sums);
-        (self.mass.ln() - max - sum.ln(), 0.0)
-    }
-}
-
-impl<'a> Sweep<'a> {
-    /// `cost` has contiguous rows; the masses sum to 1; `gamma` is the start.
-    pub(crate) fn new(
-        cost: ArrayView2<'a, f64>,
-        epsilon: f64,
-        source: &'a [f64],
-        target: &'a [f64],
-        gamma: Vec<f64>,
-    ) -> Self {
-        let (n, m) = cost.dim();
-        let rows_per_block = if n * m < PARALLEL { n } else { n.div_ceil(BLOCKS) };
-        let blocks = (0..n.div_ceil(rows_per_block)).map(|_| Block { sums: vec![0.0; m], scratch: vec![0.0; m] });
-        Self {
-            cost,
-            scale: epsilon.recip(),
-            source,
-            target,
-            kernel: Kernel::detect(),
-            rows_per_block,
-            blocks: blocks.collect(),
-            phi: vec![f64::NEG_INFINITY; n],
-            gamma,
-            next_phi: vec![f64::NEG_INFINITY; n],
-            row_sums: vec![0.0; n],
-            underflown: Vec::new(),
-        }
-    }
-
-    /// Computes the new source potentials, the row marginals under the old ones and the new column sums. The first
-    /// pass has no old potentials and shifts each row by its maximum.
-    pub(crate) fn pass(&mut self, first: bool) {
-        let (rows, scale, kernel) = (self.rows_per_block, self.scale, self.kernel);
-        let (cost, gamma, source, phi) = (self.cost, &self.gamma, self.source, &self.phi);
-        let work = |(k, block, next, row_sums): (usize, &mut Block, &mut [f64], &mut [f64])| {
-            block.sums.fill(0.0);
-            for (offset, (next, row_sum)) in next.iter_mut().zip(row_sums).enumerate() {
-                let i = k * rows + offset;
-                let Some(costs) = cost.row(i).to_slice() else { continue };
-                if source[i] > 0.0 {
-                    let row = Row { costs, gamma, scale, mass: source[i], kernel };
-                    let old = (!first).then_some(phi[i]);
-                    (*next, *row_sum) = row.update(old, &mut block.sums, &mut block.scratch);
-                }
-            }
-        };
-        if self.blocks.len() == 1 {
-            work((0, &mut self.blocks[0], &mut self.next_phi, &mut self.row_sums));
-            return;
-        }
-        self.blocks
-            .par_iter_mut()
-            .zip(self.next_phi.par_chunks_mut(rows))
-            .zip(self.row_sums.par_chunks_mut(rows))
-            .enumerate()
-            .for_each(|(k, ((block, next), sums))| work((k, block, next, sums)));
-        self.merge();
-    }
-
-    /// Adds the column sums of all blocks into the first one, block after block.
-    fn merge(&mut self) {
-        if let Some((first, rest)) = self.blocks.split_first_mut() {
-            for block in rest {
-                for (sum, other) in first.sums.iter_mut().zip(&block.sums) {
-                    *sum += other;
-                }
-            }
-        }
-    }
-
-    /// L1 distance of the row marginals of the last pass from the source masses; the columns were exact.
-    pub(crate) fn row_error(&self) -> f64 {
-        self.row_sums.iter().zip(self.source).map(|(sum, mass)| (sum - mass).abs()).sum()
-    }
-
-    /// Takes the potentials of the last pass and updates the target's.
-    pub(crate) fn accept(&mut self) {
-        std::mem::swap(&mut self.phi, &mut self.next_phi);
-        self.underflown.clear();
-        let sums = &self.blocks[0].sums;
-        for (j, (gamma, (sum, mass))) in self.gamma.iter_mut().zip(sums.iter().zip(self.target)).enumerate() {
-            if *sum > UNDERFLOW {
-                *gamma += (mass / sum).ln();
-            } else if *mass > 0.0 {
-                self.underflown.push(j);
-            }
-        }
-        if !self.underflown.is_empty() {
-            self.update_underflown();
-        }
-    }
-
-    /// The shifted form for the listed columns: two passes over their entries, row by row.
-    fn update_underflown(&mut self) {
-        let (cost, scale, columns) = (self.cost, self.scale, &self.underflown);
-        let mut max = vec![f64::NEG_INFINITY; columns.len()];
-        let mut sum = vec![0.0; columns.len()];
-        for (row, &phi) in cost.outer_iter().zip(&self.phi) {
-            for (max, &j) in max.iter_mut().zip(columns) {
-                *max = max.max(phi - row[j] * scale);
-            }
-        }
-        for (row, &phi) in cost.outer_iter().zip(&self.phi) {
-            for ((sum, max), &j) in sum.iter_mut().zip(&max).zip(columns) {
-                *sum += (phi - row[j] * scale - max).exp();
-            }
-        }
-        for ((&j, max), sum) in columns.iter().zip(max).zip(sum) {
-            // An unreachable column summed exp(-inf - -inf) above.
-            let reachable = max > f64::NEG_INFINITY;
-            self.gamma[j] = if reachable { self.target[j].ln() - max - f64::ln(sum) } else { f64::NEG_INFINITY };
-        }
-    }
-
+/// What a solver drives: sweeps that improve `g`.
+pub(crate) trait Engine {
+    /// Updates the source potentials by `relaxation` times the step (1: exactly), then measures the columns.
+    fn pass(&mut self, relaxation: f64);
+    /// L1 error of the rows before the pass, under the `g` of the pass.
+    fn row_error(&self) -> f64;
+    /// L1 distance that the column sums move by in their update; the error of the plan after an exact pass.
+    fn column_error(&self) -> f64;
+    /// The target potentials of the pass.
+    fn g(&mut self) -> &[f64];
+    /// The target potentials after their update.
+    fn proposal(&mut self) -> &[f64];
+    /// Takes the update.
+    fn accept(&mut self);
+    /// Takes other target potentials (0 where there is no mass).
+    fn set(&mut self, g: &[f64]);
     /// Relative rounding error of an entry of the plan: that of the largest exponent's terms.
-    pub(crate) fn rounding(&self, largest_cost: f64) -> f64 {
-        let largest = |values: &[f64]| values.iter().filter(|v| v.is_finite()).fold(0.0, |a: f64, v| a.max(v.abs()));
-        f64::EPSILON * (largest(&self.phi) + largest(&self.gamma) + largest_cost * self.scale)
+    fn rounding(&mut self, largest_exponent: f64) -> f64;
+    /// Potentials of both sides in f64; meaningless at points of zero mass.
+    fn potentials(&mut self) -> (Vec<f64>, Vec<f64>);
+}
+
+struct Scratch<T> {
+    rows: Vec<T>,
+    tiles: Vec<T>,
+}
+
+/// The state of the iteration. Sources are counted within the active ones.
+pub(crate) struct LogSweep<'a, T: Real> {
+    costs: Costs<'a, T>,
+    marginals: &'a Marginals,
+    prox: [Prox; 2],
+    kernel: Kernel,
+    started: bool,
+    rows: usize,
+    f: Vec<f64>,
+    /// Sums of rows before their update, relative to the mass: 1 is exact.
+    row_sums: Vec<f64>,
+    g: Vec<f64>,
+    /// `log2 b_j + g_j`.
+    gamma: Vec<T>,
+    /// Column sums, a vector a block.
+    sums: Vec<Vec<T>>,
+    proposal: Vec<f64>,
+    column_error: f64,
+    scratch: Mutex<Vec<Scratch<T>>>,
+}
+
+impl<'a, T: Real> LogSweep<'a, T> {
+    /// Starts from the target potentials `g`.
+    pub(crate) fn new(costs: Costs<'a, T>, marginals: &'a Marginals, g: &[f64], kernel: Kernel) -> Self {
+        let (n, m) = (marginals.active.len(), costs.columns());
+        let rows = rows_per_block(n, m, GRAIN);
+        let mut sweep = Self {
+            costs,
+            marginals,
+            prox: marginals.prox,
+            kernel,
+            started: false,
+            rows,
+            f: vec![0.0; n],
+            row_sums: vec![0.0; n],
+            g: vec![0.0; m],
+            gamma: vec![T::default(); m],
+            sums: (0..n.div_ceil(rows)).map(|_| vec![T::default(); m]).collect(),
+            proposal: vec![0.0; m],
+            column_error: f64::INFINITY,
+            scratch: Mutex::new(Vec::new()),
+        };
+        sweep.set(g);
+        sweep
     }
 
-    /// Writes row `i` of the plan of the current potentials.
-    pub(crate) fn plan_row(&self, i: usize, out: &mut [f64]) {
-        if let (Some(costs), true) = (self.cost.row(i).to_slice(), self.source[i] > 0.0) {
-            self.kernel.exp_row(costs, &self.gamma, self.scale, self.phi[i], out);
+    fn borrow_scratch(&self) -> Scratch<T> {
+        let spare = self.scratch.lock().ok().and_then(|mut pool| pool.pop());
+        spare.unwrap_or_else(|| Scratch {
+            rows: vec![T::default(); GROUP * self.costs.columns()],
+            tiles: self.costs.tile_buffer(),
+        })
+    }
+
+    fn return_scratch(&self, scratch: Scratch<T>) {
+        if let Ok(mut pool) = self.scratch.lock() {
+            pool.push(scratch);
         }
+    }
+
+    /// Sweeps `R` rows, the first of them the active one `at`.
+    fn sweep_rows<const R: usize>(&self, at: usize, relaxation: f64, state: Rows<'_, T>, scratch: &mut Scratch<T>) {
+        let m = self.costs.columns();
+        let rows: [usize; R] = std::array::from_fn(|r| self.marginals.active[at + r]);
+        let shifts: [f64; R] = std::array::from_fn(|r| state.f[r]);
+        let mut block: [&mut [T]; R] = split(&mut scratch.rows, m);
+        let mut sums = [0.0; R];
+        if self.started {
+            let (scale, typed) = (self.costs.scale(), shifts.map(T::of));
+            self.costs.rows(rows, &mut scratch.tiles, |range, costs| {
+                let out = block.each_mut().map(|row| &mut row[range.clone()]);
+                let part = self.kernel.exp_rows(costs, &self.gamma[range], scale, typed, out);
+                sums = std::array::from_fn(|r| sums[r] + part[r].f64());
+            });
+        }
+        let mut factors = [T::default(); R];
+        for r in 0..R {
+            let mass = self.marginals.source[rows[r]];
+            let usable = sums[r] > T::UNDERFLOW && sums[r] < T::OVERFLOW;
+            let step = if usable {
+                state.row_sums[r] = sums[r];
+                self.prox[0].potential(sums[r].log2() - shifts[r]) - shifts[r]
+            } else {
+                let (costs, kernel) = (&self.costs, self.kernel);
+                let (log_sum, shift) = shifted_row(costs, kernel, rows[r], &self.gamma, block[r], &mut scratch.tiles);
+                state.row_sums[r] = 0.0;
+                state.f[r] = self.prox[0].potential(log_sum);
+                factors[r] = T::of(mass * (state.f[r] - shift).exp2());
+                continue;
+            };
+            let step = if self.started { relaxation * step } else { step };
+            state.f[r] = shifts[r] + step;
+            let exact = self.prox[0] == Prox::Exact && relaxation == 1.0;
+            factors[r] = T::of(if exact { mass / sums[r] } else { mass * step.exp2() });
+        }
+        self.kernel.add_rows(block.map(|row| &*row), factors, state.sums);
+    }
+
+    /// The column sums of all blocks, block after block.
+    fn merge(&self) -> Vec<f64> {
+        let mut total: Vec<f64> = vec![0.0; self.costs.columns()];
+        for block in &self.sums {
+            for (sum, part) in total.iter_mut().zip(block) {
+                *sum += part.f64();
+            }
+        }
+        total
+    }
+
+    /// Proposal and error from the column sums.
+    fn measure_columns(&mut self) {
+        let sums = self.merge();
+        let prox = self.prox[1];
+        let (mut error, mut lost) = (0.0, Vec::new());
+        for (j, (&sum, &mass)) in sums.iter().zip(&self.marginals.target).enumerate() {
+            if mass == 0.0 {
+                continue;
+            }
+            if sum > T::UNDERFLOW && sum < T::OVERFLOW {
+                let ratio = sum / mass;
+                // A subnormal mass makes the quotient overflow.
+                let log = if ratio.is_finite() { ratio.log2() } else { sum.log2() - self.marginals.log_target[j] };
+                let step = prox.potential(log - self.g[j]) - self.g[j];
+                self.proposal[j] = self.g[j] + step;
+                error += if prox == Prox::Exact { (mass - sum).abs() } else { sum * (step.exp2() - 1.0).abs() };
+            } else {
+                lost.push(j);
+                error += mass.max(if sum.is_finite() { sum } else { f64::INFINITY });
+            }
+        }
+        for (j, log_sum) in lost_columns(&self.costs, self.marginals, &self.f, &lost) {
+            self.proposal[j] = prox.potential(log_sum);
+        }
+        self.column_error = error;
+    }
+}
+
+/// Fills `out` with `2^(gamma_j - c_ij + shift)` for a shift that makes the largest entry 1; the logarithm of the unshifted
+/// sum, and the shift. A row without a finite entry gives 0 throughout and (0, 0).
+pub(crate) fn shifted_row<T: Real>(
+    costs: &Costs<'_, T>,
+    kernel: Kernel,
+    row: usize,
+    gamma: &[T],
+    out: &mut [T],
+    tiles: &mut [T],
+) -> (f64, f64) {
+    let scale = costs.scale();
+    let mut max = T::NEG_INFINITY;
+    costs.rows([row], tiles, |range, [costs]| {
+        let found = kernel.max_row(costs, &gamma[range], scale);
+        if found > max {
+            max = found;
+        }
+    });
+    if max.f64() == f64::NEG_INFINITY {
+        out.fill(T::default());
+        return (0.0, 0.0);
+    }
+    let (shift, mut sum) = (T::of(-max.f64()), 0.0);
+    costs.rows([row], tiles, |range, costs| {
+        let part = kernel.exp_rows(costs, &gamma[range.clone()], scale, [shift], [&mut out[range]]);
+        sum += part[0].f64();
+    });
+    (sum.log2() - shift.f64(), shift.f64())
+}
+
+/// `log2 sum_i a_i 2^(f_i - c_ij)` of columns that underflowed, in f64 by the shifted form; 0 for one that no allowed
+/// arc reaches.
+pub(crate) fn lost_columns<T: Real>(
+    costs: &Costs<'_, T>,
+    marginals: &Marginals,
+    f: &[f64],
+    columns: &[usize],
+) -> Vec<(usize, f64)> {
+    if columns.is_empty() {
+        return Vec::new();
+    }
+    let mut max = vec![f64::NEG_INFINITY; columns.len()];
+    let mut sum = vec![0.0; columns.len()];
+    let mut tiles = costs.tile_buffer();
+    let scale = costs.scale().f64();
+    for summing in [false, true] {
+        for (&row, &f) in marginals.active.iter().zip(f) {
+            let start = marginals.source[row].log2() + f;
+            costs.rows([row], &mut tiles, |range, [values]| {
+                let first = columns.partition_point(|&j| j < range.start);
+                let last = columns.partition_point(|&j| j < range.end);
+                for k in first..last {
+                    let exponent = start - values[columns[k] - range.start].f64() * scale;
+                    if summing {
+                        sum[k] += (exponent - max[k]).exp2();
+                    } else {
+                        max[k] = f64::max(max[k], exponent);
+                    }
+                }
+            });
+        }
+    }
+    let total = |k: usize| if max[k] == f64::NEG_INFINITY { 0.0 } else { max[k] + f64::log2(sum[k]) };
+    columns.iter().enumerate().map(|(k, &j)| (j, total(k))).collect()
+}
+
+/// The part of the state that a task writes.
+struct Rows<'s, T> {
+    f: &'s mut [f64],
+    row_sums: &'s mut [f64],
+    sums: &'s mut [T],
+}
+
+impl<T: Real> Engine for LogSweep<'_, T> {
+    fn pass(&mut self, relaxation: f64) {
+        let mut f = std::mem::take(&mut self.f);
+        let mut row_sums = std::mem::take(&mut self.row_sums);
+        let mut sums = std::mem::take(&mut self.sums);
+        let (this, rows) = (&*self, self.rows);
+        let work = |k: usize, f: &mut [f64], row_sums: &mut [f64], sums: &mut [T]| {
+            let mut scratch = this.borrow_scratch();
+            sums.fill(T::default());
+            let mut at = 0;
+            while at < f.len() {
+                let count = if at + GROUP <= f.len() { GROUP } else { 1 };
+                let state = Rows { f: &mut f[at..at + count], row_sums: &mut row_sums[at..at + count], sums };
+                if count == GROUP {
+                    this.sweep_rows::<GROUP>(k * rows + at, relaxation, state, &mut scratch);
+                } else {
+                    this.sweep_rows::<1>(k * rows + at, relaxation, state, &mut scratch);
+                }
+                at += count;
+            }
+            this.return_scratch(scratch);
+        };
+        if let [sums] = &mut sums[..] {
+            work(0, &mut f, &mut row_sums, sums);
+        } else {
+            let tasks = f.par_chunks_mut(rows).zip(row_sums.par_chunks_mut(rows)).zip(sums.par_iter_mut());
+            tasks.enumerate().for_each(|(k, ((f, row_sums), sums))| work(k, f, row_sums, sums));
+        }
+        (self.f, self.row_sums, self.sums) = (f, row_sums, sums);
+        self.started = true;
+        self.measure_columns();
+    }
+
+    fn row_error(&self) -> f64 {
+        let rows = self.marginals.active.iter().zip(&self.row_sums);
+        rows.map(|(&i, sum)| self.marginals.source[i] * (sum - 1.0).abs()).sum()
+    }
+
+    fn column_error(&self) -> f64 {
+        self.column_error
+    }
+
+    fn g(&mut self) -> &[f64] {
+        &self.g
+    }
+
+    fn proposal(&mut self) -> &[f64] {
+        &self.proposal
+    }
+
+    fn accept(&mut self) {
+        let proposal = std::mem::take(&mut self.proposal);
+        self.set(&proposal);
+        self.proposal = proposal;
+    }
+
+    fn set(&mut self, g: &[f64]) {
+        self.g.copy_from_slice(g);
+        for ((gamma, g), log_mass) in self.gamma.iter_mut().zip(&self.g).zip(&self.marginals.log_target) {
+            *gamma = T::of(log_mass + g);
+        }
+    }
+
+    fn rounding(&mut self, largest_exponent: f64) -> f64 {
+        let largest = |values: &[f64]| values.iter().fold(0.0, |a: f64, v| a.max(v.abs()));
+        T::EPSILON * (largest(&self.f) + largest(&self.g) + largest_exponent)
+    }
+
+    fn potentials(&mut self) -> (Vec<f64>, Vec<f64>) {
+        (self.f.clone(), self.g.clone())
     }
 }

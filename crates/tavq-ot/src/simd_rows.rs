@@ -1,0 +1,224 @@
+//! The loops over rows of the matrix, written once over [`Lanes`].
+//!
+//! Most take `R` rows at a time (4, or 1 for what is left over): the vectors that the rows share, potentials and
+//! column sums, are then read and written once for all of them.
+#![allow(unsafe_code)]
+
+use crate::simd_lanes::Lanes;
+
+// SAFETY of the blocks below: callers vouch for the instruction set; the lengths are asserted by the dispatcher, and a
+// pointer never moves past the length of its slice.
+
+/// The first `count` lanes from memory, `fill` in the others.
+#[inline(always)]
+unsafe fn load_tail<L: Lanes>(from: *const L::Real, count: usize, fill: L::Real) -> L {
+    unsafe {
+        // 16 is the largest N.
+        let mut buffer = [fill; 16];
+        std::ptr::copy_nonoverlapping(from, buffer.as_mut_ptr(), count);
+        L::load(buffer.as_ptr())
+    }
+}
+
+#[inline(always)]
+unsafe fn store_tail<L: Lanes>(value: L, to: *mut L::Real, count: usize, fill: L::Real) {
+    unsafe {
+        let mut buffer = [fill; 16];
+        value.store(buffer.as_mut_ptr());
+        std::ptr::copy_nonoverlapping(buffer.as_ptr(), to, count);
+    }
+}
+
+/// Sum of the lanes, in one order for every instruction set.
+#[inline(always)]
+unsafe fn total<L: Lanes>(value: L, zero: L::Real) -> L::Real
+where
+    L::Real: std::ops::Add<Output = L::Real>,
+{
+    unsafe {
+        let mut lanes = [zero; 16];
+        value.store(lanes.as_mut_ptr());
+        let mut width = L::N;
+        while width > 1 {
+            width /= 2;
+            for k in 0..width {
+                lanes[k] = lanes[k] + lanes[k + width];
+            }
+        }
+        lanes[0]
+    }
+}
+
+/// `out_rj = 2^(potential_j - cost_rj * scale + shift_r)`; the sum of each row.
+#[inline(always)]
+pub(crate) unsafe fn exp_rows<L: Lanes, const R: usize>(
+    costs: [&[L::Real]; R],
+    potentials: &[L::Real],
+    scale: L::Real,
+    shifts: [L::Real; R],
+    out: [*mut L::Real; R],
+    zero: L::Real,
+    forbidden: L::Real,
+) -> [L::Real; R]
+where
+    L::Real: std::ops::Add<Output = L::Real>,
+{
+    unsafe {
+        let m = potentials.len();
+        let scale = L::splat(scale);
+        let mut sums = [L::splat(zero); R];
+        let mut j = 0;
+        while j + L::N <= m {
+            let p = L::load(potentials.as_ptr().add(j));
+            for r in 0..R {
+                let x = L::load(costs[r].as_ptr().add(j)).neg_mul_add(scale, p).add(L::splat(shifts[r]));
+                let e = x.exp2();
+                e.store(out[r].add(j));
+                sums[r] = sums[r].add(e);
+            }
+            j += L::N;
+        }
+        if j < m {
+            let p = load_tail::<L>(potentials.as_ptr().add(j), m - j, forbidden);
+            for r in 0..R {
+                let c = load_tail::<L>(costs[r].as_ptr().add(j), m - j, zero);
+                let e = c.neg_mul_add(scale, p).add(L::splat(shifts[r])).exp2();
+                store_tail(e, out[r].add(j), m - j, zero);
+                sums[r] = sums[r].add(e);
+            }
+        }
+        std::array::from_fn(|r| total(sums[r], zero))
+    }
+}
+
+/// `max_j (potential_j - cost_j * scale)`, rounded as in `exp_rows`.
+#[inline(always)]
+pub(crate) unsafe fn max_row<L: Lanes>(
+    costs: &[L::Real],
+    potentials: &[L::Real],
+    scale: L::Real,
+    zero: L::Real,
+    lowest: L::Real,
+) -> L::Real
+where
+    L::Real: PartialOrd,
+{
+    unsafe {
+        let m = potentials.len();
+        let scale = L::splat(scale);
+        let mut best = L::splat(lowest);
+        let mut j = 0;
+        while j + L::N <= m {
+            let p = L::load(potentials.as_ptr().add(j));
+            best = L::load(costs.as_ptr().add(j)).neg_mul_add(scale, p).max(best);
+            j += L::N;
+        }
+        if j < m {
+            let p = load_tail::<L>(potentials.as_ptr().add(j), m - j, lowest);
+            best = load_tail::<L>(costs.as_ptr().add(j), m - j, zero).neg_mul_add(scale, p).max(best);
+        }
+        let mut lanes = [lowest; 16];
+        best.store(lanes.as_mut_ptr());
+        lanes.into_iter().fold(lowest, |a, b| if b > a { b } else { a })
+    }
+}
+
+/// `sums_j += sum_r values_rj * factor_r`.
+#[inline(always)]
+pub(crate) unsafe fn add_rows<L: Lanes, const R: usize>(
+    values: [*const L::Real; R],
+    factors: [L::Real; R],
+    sums: &mut [L::Real],
+    zero: L::Real,
+) {
+    unsafe {
+        let m = sums.len();
+        let mut j = 0;
+        while j + L::N <= m {
+            let mut sum = L::load(sums.as_ptr().add(j));
+            for r in 0..R {
+                sum = L::load(values[r].add(j)).mul_add(L::splat(factors[r]), sum);
+            }
+            sum.store(sums.as_mut_ptr().add(j));
+            j += L::N;
+        }
+        if j < m {
+            let mut sum = load_tail::<L>(sums.as_ptr().add(j), m - j, zero);
+            for r in 0..R {
+                sum = load_tail::<L>(values[r].add(j), m - j, zero).mul_add(L::splat(factors[r]), sum);
+            }
+            store_tail(sum, sums.as_mut_ptr().add(j), m - j, zero);
+        }
+    }
+}
+
+/// `sum_j values_rj * weight_j` for each row.
+#[inline(always)]
+pub(crate) unsafe fn dot_rows<L: Lanes, const R: usize>(
+    values: [&[L::Real]; R],
+    weights: &[L::Real],
+    zero: L::Real,
+) -> [L::Real; R]
+where
+    L::Real: std::ops::Add<Output = L::Real>,
+{
+    unsafe {
+        let m = weights.len();
+        // Two sums a row hide the latency of the additions.
+        let mut even = [L::splat(zero); R];
+        let mut odd = [L::splat(zero); R];
+        let mut j = 0;
+        while j + 2 * L::N <= m {
+            let (w, x) = (L::load(weights.as_ptr().add(j)), L::load(weights.as_ptr().add(j + L::N)));
+            for r in 0..R {
+                even[r] = L::load(values[r].as_ptr().add(j)).mul_add(w, even[r]);
+                odd[r] = L::load(values[r].as_ptr().add(j + L::N)).mul_add(x, odd[r]);
+            }
+            j += 2 * L::N;
+        }
+        while j < m {
+            let count = (m - j).min(L::N);
+            let w = load_tail::<L>(weights.as_ptr().add(j), count, zero);
+            for r in 0..R {
+                even[r] = load_tail::<L>(values[r].as_ptr().add(j), count, zero).mul_add(w, even[r]);
+            }
+            j += count;
+        }
+        std::array::from_fn(|r| total(even[r].add(odd[r]), zero))
+    }
+}
+
+/// `out_rj = sum_k (x_rk - y_kj)^2` over the coordinates; coordinate `k` of all `y` starts at `y + k * stride`.
+#[inline(always)]
+pub(crate) unsafe fn squared_distances<L: Lanes, const R: usize>(
+    x: [&[L::Real]; R],
+    y: *const L::Real,
+    stride: usize,
+    out: [*mut L::Real; R],
+    m: usize,
+    zero: L::Real,
+) {
+    unsafe {
+        let mut j = 0;
+        while j < m {
+            let count = (m - j).min(L::N);
+            let mut sums = [L::splat(zero); R];
+            for k in 0..x[0].len() {
+                let from = y.add(k * stride + j);
+                let y = if count == L::N { L::load(from) } else { load_tail::<L>(from, count, zero) };
+                for r in 0..R {
+                    let d = L::splat(x[r][k]).sub(y);
+                    sums[r] = d.mul_add(d, sums[r]);
+                }
+            }
+            for r in 0..R {
+                if count == L::N {
+                    sums[r].store(out[r].add(j));
+                } else {
+                    store_tail(sums[r], out[r].add(j), count, zero);
+                }
+            }
+            j += count;
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! The iteration on a stored kernel `K_ij = b_j 2^(F_i + G_j - c_ij)`, scaled by vectors u and v.
+//!
+//! No exponential is taken while u and v stay near 1, and one read of K does both half steps. When an entry of u or v
+//! leaves a safe range, both are absorbed into F and G and K is built anew (Schmitzer 2019, section 3.1), so the result
+//! is that of the log domain at any epsilon. K takes the room of a plan. In single precision K alone is single: it is
+//! built from exponents in f64, and its entries are of the plan's size, so that their rounding is relative to the plan.
+
+use rayon::prelude::*;
+
+use super::costs::Costs;
+use super::marginals::Marginals;
+use super::sweep::{Engine, lost_columns, rows_per_block, shifted_row};
+use crate::simd::{GROUP, Kernel, Real};
+
+/// Entries that one task should sweep at least.
+const GRAIN: usize = 1 << 17;
+
+/// The state of the iteration. Sources are counted within the active ones.
+pub(crate) struct ScalingSweep<'a, T: Real> {
+    costs: Costs<'a, f64>,
+    marginals: &'a Marginals,
+    kernel: Kernel,
+    rows: usize,
+    /// F and G.
+    base: [Vec<f64>; 2],
+    /// Rows of the active sources.
+    matrix: Vec<T>,
+    /// Whether `matrix` belongs to `base`.
+    built: bool,
+    u: Vec<f64>,
+    v: Vec<T>,
+    /// Sums of rows before their update, relative to the mass.
+    row_sums: Vec<f64>,
+    sums: Vec<Vec<T>>,
+    /// v after its update.
+    next: Vec<f64>,
+    column_error: f64,
+    /// Columns that underflowed, with their potentials.
+    lost: Vec<(usize, f64)>,
+    g: Vec<f64>,
+    proposal: Vec<f64>,
+}
+
+/// Whether a scaling factor must be absorbed: products of three of them stay in the range of the type.
+fn far<T: Real>(factor: f64) -> bool {
+    let reach = T::OVERFLOW.powf(0.25);
+    !(factor < reach && factor * reach > 1.0)
+}
+
+impl<'a, T: Real> ScalingSweep<'a, T> {
+    /// Starts from the target potentials `g`.
+    pub(crate) fn new(costs: Costs<'a, f64>, marginals: &'a Marginals, g: &[f64], kernel: Kernel) -> Self {
+        let (n, m) = (marginals.active.len(), costs.columns());
+        let rows = rows_per_block(n, m, GRAIN);
+        Self {
+            costs,
+            marginals,
+            kernel,
+            rows,
+            base: [vec![0.0; n], g.to_vec()],
+            matrix: vec![T::default(); n * m],
+            built: false,
+            u: vec![1.0; n],
+            v: vec![T::of(1.0); m],
+            row_sums: vec![0.0; n],
+            sums: (0..n.div_ceil(rows)).map(|_| vec![T::default(); m]).collect(),
+            next: vec![1.0; m],
+            column_error: f64::INFINITY,
+            lost: Vec::new(),
+            g: vec![0.0; m],
+            proposal: vec![0.0; m],
+        }
+    }
+
+    /// K for the G of now, each of its rows summing to 1; u = v = 1.
+    fn build(&mut self) {
+        let m = self.costs.columns();
+        let gamma: Vec<f64> = self.base[1].iter().zip(&self.marginals.log_target).map(|(g, log)| g + log).collect();
+        let (costs, kernel, active) = (&self.costs, self.kernel, &self.marginals.active);
+        let fill = |row: usize, f: &mut f64, out: &mut [T], buffers: &mut (Vec<f64>, Vec<f64>)| {
+            let (values, tiles) = buffers;
+            let (log_sum, shift) = shifted_row(costs, kernel, active[row], &gamma, values, tiles);
+            *f = -log_sum;
+            let factor = (-log_sum - shift).exp2();
+            out.iter_mut().zip(&*values).for_each(|(out, value)| {
+                // A subnormal entry carries nothing and would slow each product with it down a hundredfold.
+                let value = value * factor;
+                *out = if value > T::UNDERFLOW { T::of(value) } else { T::default() };
+            });
+        };
+        let buffers = || (vec![0.0; m], costs.tile_buffer());
+        let blocks = self.base[0].par_chunks_mut(self.rows).zip(self.matrix.par_chunks_mut(self.rows * m)).enumerate();
+        blocks.for_each_init(buffers, |buffers, (k, (f, matrix))| {
+            for (r, (f, out)) in f.iter_mut().zip(matrix.chunks_mut(m)).enumerate() {
+                fill(k * self.rows + r, f, out, buffers);
+            }
+        });
+        self.u.fill(1.0);
+        self.v.fill(T::of(1.0));
+        self.built = true;
+    }
+
+    /// Both half steps; false when a row left the range of the type.
+    fn multiply(&mut self, relaxation: f64) -> bool {
+        let (m, rows) = (self.costs.columns(), self.rows);
+        let (kernel, marginals, v) = (self.kernel, self.marginals, &self.v);
+        let work = |k: usize, matrix: &[T], u: &mut [f64], row_sums: &mut [f64], sums: &mut [T]| -> bool {
+            sums.fill(T::default());
+            let masses = &marginals.active[k * rows..k * rows + u.len()];
+            let mut sound = true;
+            let groups = u.chunks_mut(GROUP).zip(row_sums.chunks_mut(GROUP)).zip(masses.chunks(GROUP));
+            for (((u, row_sums), active), matrix) in groups.zip(matrix.chunks(GROUP * m)) {
+                let mass = |r: usize| marginals.source[active[r]];
+                if u.len() == GROUP {
+                    sound &= half_steps::<T, GROUP>(kernel, matrix, v, u, row_sums, mass, relaxation, sums);
+                } else {
+                    for (r, matrix) in matrix.chunks(m).enumerate() {
+                        let (u, row_sums) = (&mut u[r..=r], &mut row_sums[r..=r]);
+                        sound &= half_steps::<T, 1>(kernel, matrix, v, u, row_sums, |_| mass(r), relaxation, sums);
+                    }
+                }
+            }
+            sound
+        };
+        if let [sums] = &mut self.sums[..] {
+            return work(0, &self.matrix, &mut self.u, &mut self.row_sums, sums);
+        }
+        let state = self.u.par_chunks_mut(rows).zip(self.row_sums.par_chunks_mut(rows)).zip(self.sums.par_iter_mut());
+        let tasks = state.zip(self.matrix.par_chunks(rows * m)).enumerate();
+        tasks
+            .map(|(k, (((u, row_sums), sums), matrix))| work(k, matrix, u, row_sums, sums))
+            .reduce(|| true, |a, b| a && b)
+    }
+
+    fn measure_columns(&mut self) {
+        let mut total: Vec<f64> = vec![0.0; self.v.len()];
+        for block in &self.sums {
+            total.iter_mut().zip(block).for_each(|(sum, part)| *sum += part.f64());
+        }
+        let (mut error, mut lost) = (0.0, Vec::new());
+        for (j, (&sum, &mass)) in total.iter().zip(&self.marginals.target).enumerate() {
+            if mass == 0.0 {
+                continue;
+            }
+            if sum > T::UNDERFLOW && sum < T::OVERFLOW && (mass / sum).is_normal() {
+                self.next[j] = mass / sum;
+                error += (mass - sum * self.v[j].f64()).abs();
+            } else {
+                self.next[j] = 1.0;
+                error += mass;
+                lost.push(j);
+            }
+        }
+        self.column_error = error;
+        self.lost = if lost.is_empty() {
+            Vec::new()
+        } else {
+            let f: Vec<f64> = self.base[0].iter().zip(&self.u).map(|(f, u)| f + u.log2()).collect();
+            let sums = lost_columns(&self.costs, self.marginals, &f, &lost);
+            sums.into_iter().map(|(j, log_sum)| (j, -log_sum)).collect()
+        };
+    }
+}
+
+/// Updates u for `R` rows of K and adds their share of the column sums; false when a sum left the range of the type.
+#[expect(clippy::too_many_arguments, reason = "the parts of one state, borrowed apart")]
+fn half_steps<T: Real, const R: usize>(
+    kernel: Kernel,
+    matrix: &[T],
+    v: &[T],
+    u: &mut [f64],
+    row_sums: &mut [f64],
+    mass: impl Fn(usize) -> f64,
+    relaxation: f64,
+    sums: &mut [T],
+) -> bool {
+    let m = v.len();
+    let rows: [&[T]; R] = std::array::from_fn(|r| &matrix[r * m..(r + 1) * m]);
+    let found = kernel.dot_rows(rows, v);
+    let mut factors = [T::default(); R];
+    let mut sound = true;
+    for r in 0..R {
+        let sum = found[r].f64();
+        row_sums[r] = u[r] * sum;
+        if sum > T::UNDERFLOW && sum < T::OVERFLOW {
+            u[r] = if relaxation == 1.0 { sum.recip() } else { u[r] * row_sums[r].powf(-relaxation) };
+        } else {
+            sound = false;
+        }
+        factors[r] = T::of(mass(r) * u[r]);
+    }
+    kernel.add_rows(rows, factors, sums);
+    sound
+}
+
+impl<T: Real> Engine for ScalingSweep<'_, T> {
+    fn pass(&mut self, relaxation: f64) {
+        if !self.built {
+            self.build();
+        }
+        if !self.multiply(relaxation) {
+            let g = self.g().to_vec();
+            self.base[1] = g;
+            self.build();
+            self.multiply(1.0);
+        }
+        self.measure_columns();
+    }
+
+    fn row_error(&self) -> f64 {
+        let rows = self.marginals.active.iter().zip(&self.row_sums);
+        rows.map(|(&i, sum)| self.marginals.source[i] * (sum - 1.0).abs()).sum()
+    }
+
+    fn column_error(&self) -> f64 {
+        self.column_error
+    }
+
+    fn g(&mut self) -> &[f64] {
+        for ((g, base), v) in self.g.iter_mut().zip(&self.base[1]).zip(&self.v) {
+            *g = base + v.f64().log2();
+        }
+        &self.g
+    }
+
+    fn proposal(&mut self) -> &[f64] {
+        for ((g, base), v) in self.proposal.iter_mut().zip(&self.base[1]).zip(&self.next) {
+            *g = base + v.log2();
+        }
+        for &(j, g) in &self.lost {
+            self.proposal[j] = g;
+        }
+        &self.proposal
+    }
+
+    fn accept(&mut self) {
+        let absorb = !self.lost.is_empty() || self.next.iter().chain(&self.u).any(|&factor| far::<T>(factor));
+        if absorb {
+            let g = self.proposal().to_vec();
+            self.base[1] = g;
+            self.built = false;
+            self.v.fill(T::of(1.0));
+        } else {
+            self.v.iter_mut().zip(&self.next).for_each(|(v, &next)| *v = T::of(next));
+        }
+    }
+
+    fn set(&mut self, g: &[f64]) {
+        for ((next, g), base) in self.next.iter_mut().zip(g).zip(&self.base[1]) {
+            *next = (g - base).exp2();
+        }
+        self.lost.clear();
+        if self.next.iter().any(|&factor| far::<T>(factor)) {
+            self.base[1].copy_from_slice(g);
+            self.built = false;
+            self.v.fill(T::of(1.0));
+        } else {
+            self.v.iter_mut().zip(&self.next).for_each(|(v, &next)| *v = T::of(next));
+        }
+    }
+
+    fn rounding(&mut self, largest_exponent: f64) -> f64 {
+        let largest = |values: &[f64]| values.iter().fold(0.0, |a: f64, v| a.max(v.abs()));
+        let exponents = largest(&self.base[0]) + largest(&self.base[1]) + largest_exponent;
+        4.0 * T::EPSILON + f64::EPSILON * exponents
+    }
+
+    fn potentials(&mut self) -> (Vec<f64>, Vec<f64>) {
+        let f = self.base[0].iter().zip(&self.u).map(|(f, u)| f + u.log2()).collect();
+        (f, self.g().to_vec())
+    }
+}
