@@ -5,7 +5,7 @@
 
 use ndarray::{Array1, Array2, ArrayView1, Axis};
 use tavq_ot::laws::{self, Laws};
-use tavq_ot::{Coupling, OtError, Problem, Solver, Status};
+use tavq_ot::{Coupling, Objective, OtError, Problem, Solver, Status};
 
 struct Greenkhorn {
     epsilon: f64,
@@ -123,6 +123,7 @@ impl Solver for Greenkhorn {
             marginal_error: error * total,
             iterations,
             status: if error <= self.tolerance { Status::Converged } else { Status::IterationLimit },
+            objective: Objective::Entropic { epsilon: self.epsilon },
             plan: state.plan * total,
             f,
             g,

@@ -27,6 +27,39 @@ impl fmt::Display for Status {
     }
 }
 
+/// What a plan is the minimiser of. Written here for a [`Coupling`] of masses `a`, `b` (totals `A`, `B`, or `M` where they
+/// agree) and with `KL(p | q) = sum p ln(p / q) - p + q`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub enum Objective {
+    /// `<P, C>` over the plans with marginals `a`, `b`.
+    Linear,
+    /// `<P, C> + epsilon KL(P | a b^T / M)` over the same plans.
+    Entropic {
+        /// Strength of the entropy term, > 0.
+        epsilon: f64,
+    },
+    /// `<P, C> + epsilon KL(P | a b^T) + rho_a KL(P 1 | a) + rho_b KL(P^T 1 | b)` over all P >= 0.
+    Unbalanced {
+        /// Strength of the entropy term, > 0.
+        epsilon: f64,
+        /// rho_a, rho_b, > 0; +inf prescribes the marginal.
+        strengths: [f64; 2],
+    },
+    /// `<P, C>` over the plans of total `mass` with marginals of at most `a`, `b`.
+    Partial {
+        /// Total of the plan.
+        mass: f64,
+    },
+    /// `<P, C> + epsilon KL(P | a b^T)` over the same plans.
+    EntropicPartial {
+        /// Total of the plan.
+        mass: f64,
+        /// Strength of the entropy term, > 0.
+        epsilon: f64,
+    },
+}
+
 /// A transport plan with its certificates.
 ///
 /// With masses `a`, `b` of total `M` (rescaled by [`crate::Problem::balanced_masses`]) and entropic strength
@@ -58,6 +91,8 @@ pub struct Coupling {
     pub iterations: usize,
     /// How it ended.
     pub status: Status,
+    /// What the plan is the minimiser of, up to the error.
+    pub objective: Objective,
 }
 
 impl Coupling {

@@ -51,7 +51,7 @@ mod simd_x86;
 mod sinkhorn;
 
 pub use batch::solve_batch;
-pub use coupling::{Coupling, Status};
+pub use coupling::{Coupling, Objective, Status};
 pub use error::{OtError, Side};
 pub use exact::Exact;
 pub use points::{Metric, Points};

@@ -8,7 +8,7 @@ mod tree;
 
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, CowArray, Ix2};
 
-use crate::coupling::{Coupling, Status};
+use crate::coupling::{Coupling, Objective, Status};
 use crate::error::OtError;
 use crate::measure::{dot, marginal_error, transport_cost};
 use crate::problem::{MASS_SLACK, Problem};
@@ -164,6 +164,7 @@ fn finish(problem: &Problem<'_>, support: &Support, costs: &CowArray<'_, f64, Ix
         marginal_error: marginal_error(plan.view(), a.view(), b.view()),
         iterations: run.pivots,
         status: if run.optimal { Status::Converged } else { Status::IterationLimit },
+        objective: Objective::Linear,
         plan,
         f,
         g,

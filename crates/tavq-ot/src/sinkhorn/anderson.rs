@@ -49,7 +49,9 @@ impl History {
         if let Some(last) = &self.last {
             if self.steps.len() == MEMORY {
                 self.steps.pop_front();
-                self.steps.iter_mut().for_each(|step| drop(step.products.pop_front()));
+                for step in &mut self.steps {
+                    step.products.pop_front();
+                }
             }
             let difference =
                 |new: &[f64], old: &[f64]| -> Vec<f64> { new.iter().zip(old).map(|(a, b)| a - b).collect() };

@@ -26,6 +26,16 @@ impl Prox {
             Self::AtMost { lift } => lift.min(-log_sum),
         }
     }
+
+    /// How far the marginal `sum` of a point of this mass is from what it owes, when its potential is to move by `step`.
+    pub(crate) fn error(self, sum: f64, mass: f64, step: f64) -> f64 {
+        match self {
+            Self::Exact => (mass - sum).abs(),
+            // The owed marginal is mass 2^(-potential (1 - factor) / factor).
+            Self::Kl(factor) => sum * ((step / factor).exp2() - 1.0).abs(),
+            Self::AtMost { .. } => sum * (step.exp2() - 1.0).abs(),
+        }
+    }
 }
 
 /// Masses of both sides as the sweeps need them.

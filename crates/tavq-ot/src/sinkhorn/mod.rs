@@ -21,7 +21,7 @@ use self::marginals::{Marginals, Prox};
 use self::scaling::ScalingSweep;
 use self::sweep::{Engine, LogSweep};
 use crate::Solver;
-use crate::coupling::{Coupling, Status};
+use crate::coupling::{Coupling, Objective, Status};
 use crate::error::OtError;
 use crate::measure::dot;
 use crate::problem::{LARGEST, Problem, SMALLEST};
@@ -218,6 +218,7 @@ impl Sinkhorn {
             marginal_error: unit_error * total,
             iterations: reached.iterations,
             status: if unit_error <= self.tolerance { Status::Converged } else { reached.ending },
+            objective: Objective::Entropic { epsilon: self.epsilon },
             plan,
             f,
             g,

@@ -32,7 +32,7 @@ pub(crate) trait Engine {
     fn pass(&mut self, relaxation: f64);
     /// L1 error of the rows before the pass, under the `g` of the pass.
     fn row_error(&self) -> f64;
-    /// L1 distance that the column sums move by in their update; the error of the plan after an exact pass.
+    /// L1 distance of the column sums from what they should be; the error of the plan after an exact pass.
     fn column_error(&self) -> f64;
     /// The target potentials of the pass.
     fn g(&mut self) -> &[f64];
@@ -97,6 +97,21 @@ impl<'a, T: Real> LogSweep<'a, T> {
         };
         sweep.set(g);
         sweep
+    }
+
+    /// Multiplies the plan by `2^step`, which sources bounded by their masses may follow (partial transport).
+    pub(crate) fn lift(&mut self, step: f64) {
+        self.f.iter_mut().for_each(|f| *f += step);
+        if let Prox::AtMost { lift } = &mut self.prox[0] {
+            *lift += step;
+        }
+    }
+
+    /// Mass of the plan after the last pass, and after the update of g that it proposes.
+    pub(crate) fn plan_mass(&self) -> (f64, f64) {
+        let steps = self.proposal.iter().zip(&self.g).map(|(p, g)| (p - g).exp2());
+        let sums = self.merge();
+        (sums.iter().sum(), sums.iter().zip(steps).map(|(sum, step)| sum * step).sum())
     }
 
     fn borrow_scratch(&self) -> Scratch<T> {
@@ -177,7 +192,7 @@ impl<'a, T: Real> LogSweep<'a, T> {
                 let log = if ratio.is_finite() { ratio.log2() } else { sum.log2() - self.marginals.log_target[j] };
                 let step = prox.potential(log - self.g[j]) - self.g[j];
                 self.proposal[j] = self.g[j] + step;
-                error += if prox == Prox::Exact { (mass - sum).abs() } else { sum * (step.exp2() - 1.0).abs() };
+                error += prox.error(sum, mass, step);
             } else {
                 lost.push(j);
                 error += mass.max(if sum.is_finite() { sum } else { f64::INFINITY });
