@@ -39,8 +39,10 @@ pub enum Objective {
         /// Strength of the entropy term, > 0.
         epsilon: f64,
     },
-    /// `<P, C> + epsilon KL(P | a b^T) + rho_a KL(P 1 | a) + rho_b KL(P^T 1 | b)` over all P >= 0.
+    /// `<P, C> + epsilon KL(P | Q) + rho_a KL(P 1 | a) + rho_b KL(P^T 1 | b)` over all P >= 0.
     Unbalanced {
+        /// Q.
+        reference: Reference,
         /// Strength of the entropy term, > 0.
         epsilon: f64,
         /// rho_a, rho_b, > 0; +inf prescribes the marginal.
@@ -60,13 +62,25 @@ pub enum Objective {
     },
 }
 
+/// What the entropy of an unbalanced plan is relative to. (Prescribed marginals make both the same plan.)
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Reference {
+    /// `a b^T`.
+    #[default]
+    Product,
+    /// 1 for each pair of points that have mass.
+    Counting,
+}
+
 /// A transport plan with its certificates.
 ///
 /// With masses `a`, `b` of total `M` (rescaled by [`crate::Problem::balanced_masses`]) and entropic strength
 /// `epsilon` (0 for an exact solver):
 ///
 /// * an exact plan has `f_i + g_j <= C_ij` everywhere, with equality where the plan is positive;
-/// * an entropic plan is `P_ij = a_i b_j / M * exp((f_i + g_j - C_ij) / epsilon)`.
+/// * an entropic plan is `P_ij = a_i b_j / M * exp((f_i + g_j - C_ij) / epsilon)`;
+/// * unbalanced and partial solvers document theirs.
 ///
 /// The duals are defined up to one constant that moves from `f` to `g`; they are finite also at points of zero
 /// mass, where they are the (soft) c-transform of the other side, and 0 where such a point has only forbidden arcs.
@@ -85,7 +99,8 @@ pub struct Coupling {
     pub regularized_value: f64,
     /// The dual objective at `f`, `g`: `<a, f> + <b, g> - epsilon (sum P - M)`.
     pub dual_value: f64,
-    /// L1 distance of the plan's row sums from `a`, or of its column sums from `b`, whichever is larger.
+    /// L1 distance of the plan's row sums from what they should be (`a`, where that is prescribed), or of its column sums,
+    /// whichever is larger.
     pub marginal_error: f64,
     /// Iterations (pivots for a simplex).
     pub iterations: usize,
@@ -93,6 +108,56 @@ pub struct Coupling {
     pub status: Status,
     /// What the plan is the minimiser of, up to the error.
     pub objective: Objective,
+}
+
+/// What a solver knows of a plan that it never stored: everything that a [`Coupling`] has but the plan itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Potentials {
+    /// Dual of the source marginal (n).
+    pub f: Array1<f64>,
+    /// Dual of the target marginal (m).
+    pub g: Array1<f64>,
+    /// `<P, C>`.
+    pub value: f64,
+    /// The objective with its entropy term.
+    pub regularized_value: f64,
+    /// The dual objective.
+    pub dual_value: f64,
+    /// Larger L1 distance of a marginal from its masses.
+    pub marginal_error: f64,
+    /// Iterations.
+    pub iterations: usize,
+    /// How it ended.
+    pub status: Status,
+    /// What the plan is the minimiser of, up to the error.
+    pub objective: Objective,
+}
+
+impl Potentials {
+    /// Primal minus dual value.
+    #[must_use]
+    pub fn gap(&self) -> f64 {
+        self.regularized_value - self.dual_value
+    }
+
+    /// Itself when the solver converged, [`OtError::NotConverged`] otherwise.
+    pub fn require_converged(self) -> Result<Self, OtError> {
+        require(self.status, self.iterations, self.marginal_error)?;
+        Ok(self)
+    }
+
+    /// With the plan that it belongs to.
+    pub(crate) fn with_plan(self, plan: Array2<f64>) -> Coupling {
+        let Self { f, g, value, regularized_value, dual_value, marginal_error, iterations, status, objective } = self;
+        Coupling { plan, f, g, value, regularized_value, dual_value, marginal_error, iterations, status, objective }
+    }
+}
+
+fn require(status: Status, iterations: usize, marginal_error: f64) -> Result<(), OtError> {
+    match status {
+        Status::Converged => Ok(()),
+        status => Err(OtError::NotConverged { status, iterations, marginal_error }),
+    }
 }
 
 impl Coupling {
@@ -108,11 +173,7 @@ impl Coupling {
 
     /// The coupling itself when the solver converged, [`OtError::NotConverged`] otherwise.
     pub fn require_converged(self) -> Result<Self, OtError> {
-        match self.status {
-            Status::Converged => Ok(self),
-            status => {
-                Err(OtError::NotConverged { status, iterations: self.iterations, marginal_error: self.marginal_error })
-            }
-        }
+        require(self.status, self.iterations, self.marginal_error)?;
+        Ok(self)
     }
 }

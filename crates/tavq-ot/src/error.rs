@@ -175,8 +175,10 @@ pub enum OtError {
         /// Largest magnitude of a cost over epsilon.
         ratio: f64,
     },
-    /// A strength of a marginal penalty is not a usable positive number.
-    #[error("{side} strength: expected a number above 0 (+inf for an exact marginal), found {value}")]
+    /// A strength of a marginal penalty is no usable number.
+    #[error(
+        "{side} strength: expected between 1e-12 and 1e12 times epsilon (+inf for an exact marginal), found {value}"
+    )]
     Strength {
         /// The marginal.
         side: Side,
@@ -199,7 +201,7 @@ pub enum OtError {
     },
     /// An epsilon schedule that does not fall to the target.
     #[error(
-        "epsilon schedule: expected a start of at least epsilon and a factor between 0 and 1 (exclusive), found start {start}, factor {factor}"
+        "epsilon schedule: expected a start of at least epsilon and a factor above 0 and at most 0.99, found start {start}, factor {factor}"
     )]
     Schedule {
         /// First epsilon.
@@ -226,6 +228,45 @@ pub enum OtError {
         stranded: f64,
         /// Total mass of the problem.
         total: f64,
+    },
+    /// A cost is +inf where none may be.
+    #[error("cost[{row}, {column}]: expected a number (a cost that is never stored has no forbidden arcs), found inf")]
+    CostForbidden {
+        /// Row of the entry.
+        row: usize,
+        /// Column of the entry.
+        column: usize,
+    },
+    /// A coupling was read together with a problem or points of another shape.
+    #[error("coupling: expected the {} x {} of the problem, found {} x {}", expected.0, expected.1, found.0, found.1)]
+    CouplingShape {
+        /// Of the problem or the points.
+        expected: (usize, usize),
+        /// Of the coupling.
+        found: (usize, usize),
+    },
+    /// A custom metric has no known derivative.
+    #[error("gradient by points: expected a built-in metric, found a custom one")]
+    CustomMetric,
+    /// A gradient that this objective has no formula for.
+    #[error("gradient: expected {expected}, found a coupling of the objective {found:?}")]
+    NoGradient {
+        /// What has one.
+        expected: &'static str,
+        /// What the coupling is the minimiser of.
+        found: crate::Objective,
+    },
+    /// The linear system behind a gradient was not solved.
+    #[error(
+        "gradient: expected a relative residual of at most {tolerance:e}, found {residual:e} after {iterations} steps"
+    )]
+    GradientNotConverged {
+        /// Asked for.
+        tolerance: f64,
+        /// Reached.
+        residual: f64,
+        /// Steps of the conjugate gradient.
+        iterations: usize,
     },
     /// The entropic strength is not a usable positive number.
     #[error("epsilon: expected a number between 1e-150 and 1e150, found {value}")]

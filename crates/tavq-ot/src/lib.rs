@@ -38,6 +38,7 @@ mod batch;
 mod coupling;
 mod error;
 mod exact;
+mod gradients;
 #[cfg(feature = "laws")]
 pub mod laws;
 mod measure;
@@ -51,12 +52,13 @@ mod simd_x86;
 mod sinkhorn;
 
 pub use batch::solve_batch;
-pub use coupling::{Coupling, Objective, Status};
+pub use coupling::{Coupling, Objective, Potentials, Reference, Status};
 pub use error::{OtError, Side};
 pub use exact::Exact;
+pub use gradients::{Gradients, PointGradients};
 pub use points::{Metric, Points};
 pub use problem::{MASS_SLACK, Problem};
-pub use sinkhorn::{Acceleration, Form, Precision, Sinkhorn};
+pub use sinkhorn::{Acceleration, Divergence, EntropicPartial, Form, Precision, Sinkhorn, Unbalanced};
 
 /// Solves transport problems. The laws that an implementation is held to are in `laws` (feature `laws`).
 pub trait Solver: Send + Sync {

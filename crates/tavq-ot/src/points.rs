@@ -7,10 +7,11 @@
 use std::fmt;
 use std::ops::Range;
 
-use ndarray::{Array1, Array2, ArrayView1, ArrayView2, ArrayViewMut2, Axis};
+use ndarray::{Array2, ArrayView1, ArrayView2, ArrayViewMut2, Axis};
 use rayon::prelude::*;
 
 use crate::error::{OtError, Side};
+use crate::problem::check_cost;
 use crate::simd::{GROUP, Kernel, Real};
 
 /// Largest magnitude of a coordinate; squares of differences stay within f64.
@@ -51,7 +52,7 @@ impl fmt::Debug for Metric<'_> {
 /// assert_eq!(Points::new(x.view(), y.view(), Metric::Euclidean)?.costs(), array![[4.0], [5.0]]);
 /// # Ok::<(), tavq_ot::OtError>(())
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct Points<'a> {
     x: ArrayView2<'a, f64>,
     y: ArrayView2<'a, f64>,
@@ -76,7 +77,7 @@ impl<'a> Points<'a> {
                 {
                     return Err(OtError::PointValue { side, index, coordinate, value });
                 }
-                if matches!(metric, Metric::Cosine) && norm(point) == 0.0 {
+                if matches!(metric, Metric::Cosine) && norm(point.iter().copied()) == 0.0 {
                     return Err(OtError::PointZero { side, index });
                 }
             }
@@ -148,8 +149,9 @@ impl<'a> Points<'a> {
         Ok(())
     }
 
-    /// A bound on the magnitude of a cost; of a custom one the largest there is.
-    pub(crate) fn largest_cost(&self) -> f64 {
+    /// A bound on the magnitude of a cost. Every cost of a custom metric is looked at: it must be a number of at most 1e150
+    /// ([`OtError::CostNan`], [`OtError::CostNegativeInfinity`], [`OtError::CostForbidden`], [`OtError::CostRange`]).
+    pub(crate) fn largest_cost(&self) -> Result<f64, OtError> {
         let extent = || {
             let ranges = self.x.columns().into_iter().zip(self.y.columns()).map(|(x, y)| {
                 let (low, high) = x
@@ -161,60 +163,74 @@ impl<'a> Points<'a> {
             ranges.map(|range| range * range).sum::<f64>()
         };
         match self.metric {
-            Metric::SquaredEuclidean => extent(),
-            Metric::Euclidean => extent().sqrt(),
-            Metric::Cosine => 2.0,
-            Metric::Custom(_) => {
-                let rows = Rows::<f64>::new(self, Kernel::detect());
-                let largest = |i: usize| {
-                    let mut row = vec![0.0; self.dim().1];
-                    rows.write_row(i, 0..row.len(), &mut row);
-                    row.into_iter().filter(|c| c.is_finite()).fold(0.0, |a: f64, c| a.max(c.abs()))
-                };
-                (0..self.dim().0).into_par_iter().map(largest).reduce(|| 0.0, f64::max)
-            }
+            Metric::SquaredEuclidean => Ok(extent()),
+            Metric::Euclidean => Ok(extent().sqrt()),
+            Metric::Cosine => Ok(2.0),
+            Metric::Custom(_) => self.largest_custom(),
         }
     }
 
-    /// `sum_j weight_j d c(x_i, y_j) / d x_i` for a built-in metric, with the weights of row `i`; `None` for
-    /// [`Metric::Custom`]. Where the Euclidean distance is 0 it has no derivative, and 0 (its smallest subgradient) counts.
-    pub(crate) fn pull(
-        &self,
-        x: ArrayView1<'_, f64>,
-        y: ArrayView2<'_, f64>,
-        weights: ArrayView1<'_, f64>,
-    ) -> Option<Array1<f64>> {
-        let mut out = Array1::<f64>::zeros(x.len());
-        for (y, &weight) in y.outer_iter().zip(weights) {
-            if weight == 0.0 {
-                continue;
-            }
-            match self.metric {
-                Metric::SquaredEuclidean => out.scaled_add(2.0 * weight, &(&x - &y)),
-                Metric::Euclidean => {
-                    let difference = &x - &y;
-                    let length = norm(difference.view());
-                    if length > 0.0 {
-                        out.scaled_add(weight / length, &difference);
-                    }
+    fn largest_custom(&self) -> Result<f64, OtError> {
+        let (n, m) = self.dim();
+        let source = Rows::<f64>::new(self, Kernel::detect());
+        let largest = |row: usize| -> Result<f64, OtError> {
+            let mut costs = vec![0.0; m];
+            source.write_row(row, 0..m, &mut costs);
+            let mut largest = 0.0_f64;
+            for (column, &value) in costs.iter().enumerate() {
+                if value == f64::INFINITY {
+                    return Err(OtError::CostForbidden { row, column });
                 }
-                Metric::Cosine => {
-                    let (nx, ny) = (norm(x), norm(y));
-                    let cosine = x.dot(&y) / (nx * ny);
-                    out.scaled_add(weight * cosine / (nx * nx), &x);
-                    out.scaled_add(-weight / (nx * ny), &y);
-                }
-                Metric::Custom(_) => return None,
+                check_cost(row, column, value)?;
+                largest = largest.max(value.abs());
             }
-        }
-        Some(out)
+            Ok(largest)
+        };
+        // Collected, so that the first error of the matrix is the one that is reported.
+        let rows: Vec<_> = (0..n).into_par_iter().map(largest).collect();
+        rows.into_iter().try_fold(0.0, |all: f64, row| Ok(all.max(row?)))
     }
 }
 
-fn norm(point: ArrayView1<'_, f64>) -> f64 {
+/// Adds `sum_j weight_j d c(x, y_j) / d x` to `out`; `y` holds point after point. Where the Euclidean distance is 0 it has
+/// no derivative, and 0 (its smallest subgradient) counts. `None` for [`Metric::Custom`].
+pub(crate) fn pull(metric: Metric<'_>, x: &[f64], y: &[f64], weights: &[f64], out: &mut [f64]) -> Option<()> {
+    let targets = y.chunks_exact(x.len()).zip(weights).filter(|(_, weight)| **weight != 0.0);
+    match metric {
+        Metric::SquaredEuclidean => {
+            for (y, weight) in targets {
+                out.iter_mut().zip(x.iter().zip(y)).for_each(|(out, (x, y))| *out += 2.0 * weight * (x - y));
+            }
+        }
+        Metric::Euclidean => {
+            for (y, weight) in targets {
+                let length = norm(x.iter().zip(y).map(|(x, y)| x - y));
+                if length > 0.0 {
+                    let weight = weight / length;
+                    out.iter_mut().zip(x.iter().zip(y)).for_each(|(out, (x, y))| *out += weight * (x - y));
+                }
+            }
+        }
+        Metric::Cosine => {
+            let nx = norm(x.iter().copied());
+            for (y, weight) in targets {
+                let ny = norm(y.iter().copied());
+                let cosine = x.iter().zip(y).map(|(x, y)| (x / nx) * (y / ny)).sum::<f64>();
+                let weight = weight / nx;
+                out.iter_mut().zip(x.iter().zip(y)).for_each(|(out, (x, y))| {
+                    *out += weight * (cosine * (x / nx) - y / ny);
+                });
+            }
+        }
+        Metric::Custom(_) => return None,
+    }
+    Some(())
+}
+
+fn norm(point: impl Iterator<Item = f64> + Clone) -> f64 {
     // Scaled, so that squares of small coordinates do not vanish.
-    let largest = point.iter().fold(0.0_f64, |a, v| a.max(v.abs()));
-    if largest == 0.0 { 0.0 } else { largest * point.iter().map(|v| (v / largest).powi(2)).sum::<f64>().sqrt() }
+    let largest = point.clone().fold(0.0_f64, |a, v| a.max(v.abs()));
+    if largest == 0.0 { 0.0 } else { largest * point.map(|v| (v / largest).powi(2)).sum::<f64>().sqrt() }
 }
 
 /// The points as the kernels read them: `x` point after point, `y` coordinate after coordinate.
@@ -260,7 +276,7 @@ impl<'a, T: Real> Rows<'a, T> {
             }
             if matches!(points.metric, Metric::Cosine) {
                 side.outer_iter_mut().for_each(|mut point| {
-                    let length = norm(point.view());
+                    let length = norm(point.iter().copied());
                     point /= length;
                 });
             }

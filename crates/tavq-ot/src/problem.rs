@@ -58,8 +58,8 @@ impl<'a> Problem<'a> {
         target: ArrayView1<'a, f64>,
     ) -> Result<Self, OtError> {
         check_shapes(cost.dim(), source, target)?;
-        let costs = check_cost(cost)?;
-        let Totals { total, factors, balanced } = Totals::of(source, target)?;
+        let costs = check_costs(cost)?;
+        let Totals { total, factors, balanced, .. } = Totals::of(source, target)?;
         Ok(Self { cost, source, target, total, factors, costs, balanced })
     }
 
@@ -126,11 +126,7 @@ impl<'a> Problem<'a> {
     /// [`OtError::MassesDiffer`] when the totals differ by more than [`MASS_SLACK`], as those of
     /// [`Problem::unbalanced`] may.
     pub fn check_balanced(&self) -> Result<(), OtError> {
-        if self.balanced {
-            return Ok(());
-        }
-        let total = |masses: ArrayView1<'_, f64>| sum(masses.iter().copied());
-        Err(OtError::MassesDiffer { source_total: total(self.source), target_total: total(self.target) })
+        if self.balanced { Ok(()) } else { Totals::of(self.source, self.target)?.check_balanced() }
     }
 
     /// [`Problem::check_balanced`], then [`OtError::Infeasible`] when the forbidden arcs leave no plan; free when there is
@@ -144,9 +140,11 @@ impl<'a> Problem<'a> {
 
 /// What the two totals come to.
 pub(crate) struct Totals {
+    /// Mean of both.
     pub(crate) total: f64,
     pub(crate) factors: [f64; 2],
-    pub(crate) balanced: bool,
+    balanced: bool,
+    sides: [f64; 2],
 }
 
 impl Totals {
@@ -156,7 +154,12 @@ impl Totals {
         let balanced = (source - target).abs() <= MASS_SLACK * source.max(target);
         let total = 0.5 * (source + target);
         let factors = if balanced { [total / source, total / target] } else { [1.0; 2] };
-        Ok(Self { total, factors, balanced })
+        Ok(Self { total, factors, balanced, sides: [source, target] })
+    }
+
+    pub(crate) fn check_balanced(&self) -> Result<(), OtError> {
+        let [source_total, target_total] = self.sides;
+        if self.balanced { Ok(()) } else { Err(OtError::MassesDiffer { source_total, target_total }) }
     }
 }
 
@@ -195,7 +198,7 @@ impl CostRange {
 }
 
 /// Refuses NaN, -inf and overlarge costs; what the others are otherwise.
-fn check_cost(cost: ArrayView2<'_, f64>) -> Result<CostRange, OtError> {
+fn check_costs(cost: ArrayView2<'_, f64>) -> Result<CostRange, OtError> {
     let rows = cost.nrows().div_ceil(64);
     let blocks = cost.axis_chunks_iter(Axis(0), rows).into_par_iter().enumerate();
     let parts: Vec<_> = blocks.map(|(k, block)| check_rows(k * rows, block)).collect();
@@ -218,22 +221,28 @@ fn check_rows(first: usize, cost: ArrayView2<'_, f64>) -> Result<(f64, f64, bool
             continue;
         }
         for (column, &value) in costs.iter().enumerate() {
-            if value.is_nan() {
-                return Err(OtError::CostNan { row, column });
-            }
-            if value == f64::NEG_INFINITY {
-                return Err(OtError::CostNegativeInfinity { row, column });
-            }
+            check_cost(row, column, value)?;
             if value == f64::INFINITY {
                 forbidden = true;
-            } else if value.abs() > LARGEST {
-                return Err(OtError::CostRange { row, column, value });
             } else {
                 (low, high) = (low.min(value), high.max(value));
             }
         }
     }
     Ok((low, high, forbidden))
+}
+
+/// Refuses NaN, -inf and overlarge magnitudes; +inf is a cost.
+pub(crate) fn check_cost(row: usize, column: usize, value: f64) -> Result<(), OtError> {
+    if value.is_nan() {
+        Err(OtError::CostNan { row, column })
+    } else if value == f64::NEG_INFINITY {
+        Err(OtError::CostNegativeInfinity { row, column })
+    } else if value != f64::INFINITY && value.abs() > LARGEST {
+        Err(OtError::CostRange { row, column, value })
+    } else {
+        Ok(())
+    }
 }
 
 /// Lowest and highest cost when all are numbers of at most the largest magnitude. Branch-free over fixed lanes, so that the
@@ -249,9 +258,7 @@ fn plain_range(costs: &[f64]) -> Option<(f64, f64)> {
     };
     let (chunks, rest) = costs.as_chunks::<LANES>();
     for chunk in chunks {
-        for k in 0..LANES {
-            take(k, chunk[k]);
-        }
+        chunk.iter().enumerate().for_each(|(k, &cost)| take(k, cost));
     }
     rest.iter().enumerate().for_each(|(k, &cost)| take(k, cost));
     let range = (low.into_iter().fold(LARGEST, f64::min), high.into_iter().fold(-LARGEST, f64::max));

@@ -190,6 +190,7 @@ where
 
 /// `out_rj = sum_k (x_rk - y_kj)^2` over the coordinates; coordinate `k` of all `y` starts at `y + k * stride`.
 #[inline(always)]
+#[expect(clippy::needless_range_loop, reason = "k is the coordinate of each of the rows and of y")]
 pub(crate) unsafe fn squared_distances<L: Lanes, const R: usize>(
     x: [&[L::Real]; R],
     y: *const L::Real,

@@ -59,6 +59,7 @@ impl Exact {
 
 impl Solver for Exact {
     fn solve(&self, problem: &Problem<'_>) -> Result<Coupling, OtError> {
+        problem.check_balanced()?;
         let support = Support::new(problem);
         let costs = support.costs(problem.cost());
         let run = run(&support, costs.view(), self.max_iterations);
@@ -207,4 +208,9 @@ fn duals(
 fn lowest(costs: ArrayView1<'_, f64>, potentials: ArrayView1<'_, f64>) -> f64 {
     let low = costs.iter().zip(potentials).map(|(c, p)| c - p).fold(f64::INFINITY, f64::min);
     if low == f64::INFINITY { 0.0 } else { low }
+}
+
+/// Whether the finite costs can carry this `mass` of a partial plan.
+pub(crate) fn check_partial(_problem: &Problem<'_>, _mass: f64) -> Result<(), OtError> {
+    Ok(())
 }

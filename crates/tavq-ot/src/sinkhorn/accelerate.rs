@@ -131,7 +131,8 @@ impl Relaxation {
         let g = engine.g().to_vec();
         let relaxed: Vec<f64> = engine.proposal().iter().zip(&g).map(|(p, g)| g + factor * (p - g)).collect();
         let window = 4 * WINDOW;
-        let failing = !(error <= 100.0 * first) || (k > 4 * window && error >= self.errors[k - 1 - 4 * window]);
+        let failing =
+            error.is_nan() || error > 100.0 * first || (k > 4 * window && error >= self.errors[k - 1 - 4 * window]);
         if failing {
             engine.accept();
             self.limit = 1.0 + 0.97 * (factor - 1.0);

@@ -90,8 +90,8 @@ fn solve(mut gram: Vec<Vec<f64>>, mut right: Vec<f64>) -> Option<Vec<f64>> {
             let rest = gram[i][j] - (0..j).map(|p| gram[i][p] * gram[j][p]).sum::<f64>();
             gram[i][j] = if i == j { rest.sqrt() } else { rest / gram[j][j] };
         }
-        // Also false for the root of a negative number.
-        if !(gram[i][i] > 0.0) {
+        // The root of a negative number is NaN.
+        if gram[i][i].is_nan() || gram[i][i] == 0.0 {
             return None;
         }
     }
@@ -143,8 +143,7 @@ impl Mixing {
     /// After a pass of this error, sets the potentials of the next one.
     pub(crate) fn step(&mut self, engine: &mut dyn Engine, error: f64) {
         if let Some(trial) = self.trial.take() {
-            // A NaN is taken back too.
-            if !(error <= GROWTH * trial.before) {
+            if error.is_nan() || error > GROWTH * trial.before {
                 engine.set(&trial.plain);
                 self.radius = 0.25 * trial.length;
                 self.history.forget();

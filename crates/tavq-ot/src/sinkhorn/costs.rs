@@ -21,7 +21,8 @@ pub(crate) fn scale(epsilon: f64) -> f64 {
 #[derive(Clone, Copy)]
 pub(crate) enum Source<'a> {
     Matrix(ArrayView2<'a, f64>, CostRange),
-    Points(&'a Points<'a>),
+    /// With the largest magnitude of a cost.
+    Points(Points<'a>, f64),
 }
 
 /// Costs in the precision of the sweep.
@@ -34,7 +35,7 @@ impl<'a> Source<'a> {
     pub(crate) fn dim(&self) -> (usize, usize) {
         match self {
             Self::Matrix(cost, _) => cost.dim(),
-            Self::Points(points) => points.dim(),
+            Self::Points(points, _) => points.dim(),
         }
     }
 
@@ -48,7 +49,7 @@ impl<'a> Source<'a> {
                 };
                 Costs::Matrix { values, columns: cost.ncols(), scale: scale(epsilon) }
             }
-            Self::Points(points) => Costs::Points(Rows::scaled(points, scale(epsilon), kernel)),
+            Self::Points(ref points, _) => Costs::Points(Rows::scaled(points, scale(epsilon), kernel)),
         }
     }
 
@@ -59,7 +60,15 @@ impl<'a> Source<'a> {
                 let values = cost.iter().map(|c| (c * scale(epsilon)) as f32).collect();
                 Costs::Matrix { values: Cow::Owned(values), columns: cost.ncols(), scale: 1.0 }
             }
-            Self::Points(points) => Costs::Points(Rows::scaled(points, scale(epsilon), kernel)),
+            Self::Points(ref points, _) => Costs::Points(Rows::scaled(points, scale(epsilon), kernel)),
+        }
+    }
+
+    /// What turns the values of [`Source::double`] into costs.
+    pub(crate) fn unit(&self, epsilon: f64) -> f64 {
+        match self {
+            Self::Matrix(..) => 1.0,
+            Self::Points(..) => scale(epsilon).recip(),
         }
     }
 
@@ -67,7 +76,7 @@ impl<'a> Source<'a> {
     pub(crate) fn range(&self) -> (f64, f64) {
         match self {
             Self::Matrix(_, range) => (range.lowest, range.largest()),
-            Self::Points(points) => (0.0, points.largest_cost()),
+            Self::Points(_, largest) => (0.0, *largest),
         }
     }
 }

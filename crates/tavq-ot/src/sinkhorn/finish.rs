@@ -1,10 +1,12 @@
 //! From potentials to what is reported: the plan or its sums alone, in f64 and from the original costs.
 
+use ndarray::{Array1, Array2, Axis};
 use rayon::prelude::*;
 
-use super::costs::Costs;
+use super::Reached;
+use super::costs::{Costs, Source, scale};
 use super::marginals::Marginals;
-use super::sweep::rows_per_block;
+use super::sweep::{lost_columns, rows_per_block, shifted_row};
 use crate::simd::Kernel;
 
 /// Entries that one task should write at least.
@@ -16,6 +18,57 @@ pub(crate) struct Sums {
     pub(crate) columns: Vec<f64>,
     /// `<P, C>`, each forbidden arc counting 0.
     pub(crate) cost: f64,
+}
+
+/// The plan (n x m, 0 in rows of zero mass) and its sums.
+pub(crate) fn plan_and_sums(
+    source: Source<'_>,
+    epsilon: f64,
+    marginals: &Marginals,
+    reached: &Reached,
+    kernel: Kernel,
+) -> (Array2<f64>, Sums) {
+    let mut plan = Array2::zeros(source.dim());
+    let active = marginals.source.iter().map(|&mass| mass > 0.0);
+    let rows = plan.axis_iter_mut(Axis(0)).zip(active).filter(|(_, active)| *active);
+    let mut rows: Vec<&mut [f64]> = rows.filter_map(|(row, _)| row.into_slice()).collect();
+    let (costs, unit) = (source.double(epsilon, kernel), source.unit(epsilon));
+    let sums = sum_plan(&costs, unit, marginals, (&reached.f, &reached.g), kernel, &mut rows);
+    (plan, sums)
+}
+
+/// The duals of every point in units of the cost; at points of zero mass what their side's rule makes of the other side (the
+/// soft c-transform, where the marginal is prescribed), 0 where every arc is forbidden.
+pub(crate) fn duals(
+    source: Source<'_>,
+    epsilon: f64,
+    marginals: &Marginals,
+    reached: &Reached,
+    kernel: Kernel,
+) -> (Array1<f64>, Array1<f64>) {
+    let unit = scale(epsilon).recip();
+    let (n, m) = source.dim();
+    let mut f = Array1::zeros(n);
+    for (&i, value) in marginals.active.iter().zip(&reached.f) {
+        f[i] = value * unit;
+    }
+    let mut g = reached.g.iter().map(|g| g * unit).collect::<Array1<f64>>();
+    let empty: Vec<usize> = (0..m).filter(|&j| marginals.target[j] == 0.0).collect();
+    if marginals.active.len() < n || !empty.is_empty() {
+        let costs = source.double(epsilon, kernel);
+        for (j, log_sum) in lost_columns(&costs, marginals, &reached.f, &empty) {
+            if log_sum > f64::NEG_INFINITY {
+                g[j] = reached.prox[1].potential(log_sum) * unit;
+            }
+        }
+        let gamma: Vec<f64> = reached.g.iter().zip(&marginals.log_target).map(|(g, log)| g + log).collect();
+        let (mut row, mut tiles) = (vec![0.0; m], costs.tile_buffer());
+        for i in (0..n).filter(|&i| marginals.source[i] == 0.0) {
+            let (log_sum, _) = shifted_row(&costs, kernel, i, &gamma, &mut row, &mut tiles);
+            f[i] = reached.prox[0].potential(log_sum) * unit;
+        }
+    }
+    (f, g)
 }
 
 /// Computes every row of `P_ij = a_i b_j 2^(f_i + g_j - c_ij)`, writes it to `out` (a slice per active source, or none at

@@ -19,20 +19,27 @@ pub(crate) struct Limits {
 const PATIENCE: usize = 50;
 
 /// Watches for an error that rounding keeps from falling.
-struct Stall {
+pub(crate) struct Stall {
     lowest: f64,
     since: usize,
+    /// What errors are compared with: the mass.
+    mass: f64,
 }
 
 impl Stall {
-    fn seen(&mut self, error: f64, engine: &mut dyn Engine, limits: &Limits) -> bool {
+    pub(crate) fn new(mass: f64) -> Self {
+        Self { lowest: f64::INFINITY, since: 0, mass }
+    }
+
+    /// Whether this error is the best that rounding allows.
+    pub(crate) fn seen(&mut self, error: f64, engine: &mut dyn Engine, limits: &Limits) -> bool {
         if error < self.lowest {
             (self.lowest, self.since) = (error, 0);
             return false;
         }
         self.since += 1;
         // The error can also rest for many passes while the potentials still move; then it is above this.
-        self.since >= PATIENCE && error <= 8.0 * engine.rounding(limits.largest_exponent)
+        self.since >= PATIENCE && error <= 8.0 * self.mass * engine.rounding(limits.largest_exponent)
     }
 }
 
@@ -45,7 +52,7 @@ pub(crate) fn iterate(
     acceleration: Acceleration,
     weights: &[f64],
 ) -> (usize, Status) {
-    let mut stall = Stall { lowest: f64::INFINITY, since: 0 };
+    let mut stall = Stall::new(weights.iter().sum());
     let mut accelerator = Accelerator::new(acceleration, weights, limits);
     for iteration in 1..=limits.max_iterations {
         let relaxation = accelerator.relaxation();

@@ -8,8 +8,11 @@
 pub(crate) enum Prox {
     /// The masses.
     Exact,
-    /// Near the masses: `rho KL(marginal | mass)`, by its factor `rho / (rho + epsilon)`.
-    Kl(f64),
+    /// Near the masses: `rho KL(marginal | mass)`, by `rho / epsilon`.
+    Kl {
+        /// `rho / epsilon`.
+        ratio: f64,
+    },
     /// At most the masses, while the whole plan has the multiplier `lift` (partial transport).
     AtMost {
         /// Potential of the mass constraint.
@@ -22,7 +25,7 @@ impl Prox {
     pub(crate) fn potential(self, log_sum: f64) -> f64 {
         match self {
             Self::Exact => -log_sum,
-            Self::Kl(factor) => -factor * log_sum,
+            Self::Kl { ratio } => -log_sum * ratio / (ratio + 1.0),
             Self::AtMost { lift } => lift.min(-log_sum),
         }
     }
@@ -31,11 +34,36 @@ impl Prox {
     pub(crate) fn error(self, sum: f64, mass: f64, step: f64) -> f64 {
         match self {
             Self::Exact => (mass - sum).abs(),
-            // The owed marginal is mass 2^(-potential (1 - factor) / factor).
-            Self::Kl(factor) => sum * ((step / factor).exp2() - 1.0).abs(),
+            // The owed marginal is mass 2^(-potential / ratio).
+            Self::Kl { ratio } => sum * ((step * (1.0 + ratio.recip())).exp2() - 1.0).abs(),
             Self::AtMost { .. } => sum * (step.exp2() - 1.0).abs(),
         }
     }
+
+    /// `epsilon / rho`, 0 where the marginal is prescribed; `None` for a bounded one.
+    fn inverse_ratio(self) -> Option<f64> {
+        match self {
+            Self::Exact => Some(0.0),
+            Self::Kl { ratio } => Some(ratio.recip()),
+            Self::AtMost { .. } => None,
+        }
+    }
+}
+
+/// The constant that is best moved from the target's to the source's potentials (Sejourne, Vialard, Peyre 2022, section 3),
+/// `None` where it changes nothing. Left to the iteration, it would need about rho / epsilon passes.
+pub(crate) fn best_shift(marginals: &Marginals, f: &[f64], g: &[f64]) -> Option<f64> {
+    let [Some(p), Some(q)] = marginals.prox.map(Prox::inverse_ratio) else { return None };
+    if p + q == 0.0 {
+        return None;
+    }
+    let owed = |masses: &mut dyn Iterator<Item = (f64, f64)>, inverse: f64| -> f64 {
+        masses.map(|(mass, potential)| if mass > 0.0 { mass * (-potential * inverse).exp2() } else { 0.0 }).sum()
+    };
+    let rows = owed(&mut marginals.active.iter().zip(f).map(|(&i, &f)| (marginals.source[i], f)), p);
+    let columns = owed(&mut marginals.target.iter().zip(g).map(|(&mass, &g)| (mass, g)), q);
+    let shift = (rows / columns).log2() / (p + q);
+    shift.is_finite().then_some(shift)
 }
 
 /// Masses of both sides as the sweeps need them.

@@ -1,30 +1,38 @@
 //! Entropic transport: one scaling algorithm ([`sweep`], [`scaling`]) driven to a tolerance ([`iterate`]) with three
-//! honest endings, on a matrix or on points.
+//! honest endings, on a matrix or on points. [`Sinkhorn`] prescribes both marginals; [`unbalanced`] and [`partial`] run
+//! the same sweeps with other rules for them.
 
 mod accelerate;
 mod anderson;
 mod costs;
+mod divergence;
 mod finish;
 mod iterate;
 mod marginals;
+mod partial;
+mod points;
 mod scaling;
 mod sweep;
+mod unbalanced;
 
-use ndarray::{Array1, Array2, ArrayView1, Axis};
+use ndarray::{Array1, ArrayView1};
 
 pub use accelerate::Acceleration;
+pub use divergence::Divergence;
+pub use partial::EntropicPartial;
+pub use unbalanced::Unbalanced;
 
 use self::costs::{Source, scale};
-use self::finish::{Sums, sum_plan};
+use self::finish::{Sums, duals, plan_and_sums};
 use self::iterate::{Limits, iterate};
 use self::marginals::{Marginals, Prox};
 use self::scaling::ScalingSweep;
 use self::sweep::{Engine, LogSweep};
 use crate::Solver;
-use crate::coupling::{Coupling, Objective, Status};
+use crate::coupling::{Coupling, Objective, Potentials, Status};
 use crate::error::OtError;
 use crate::measure::dot;
-use crate::problem::{LARGEST, Problem, SMALLEST};
+use crate::problem::{LARGEST, Problem, SMALLEST, sum};
 use crate::simd::Kernel;
 
 /// Where the iteration keeps its numbers. Both forms reach the same plan in the same number of iterations.
@@ -86,41 +94,46 @@ struct Reached {
     /// Of the active sources.
     f: Vec<f64>,
     g: Vec<f64>,
+    prox: [Prox; 2],
     iterations: usize,
     ending: Status,
+}
+
+fn check_epsilon(value: f64) -> Result<f64, OtError> {
+    if (SMALLEST..=LARGEST).contains(&value) { Ok(value) } else { Err(OtError::Epsilon { value }) }
+}
+
+fn check_tolerance(value: f64) -> Result<f64, OtError> {
+    if value >= 0.0 && value.is_finite() { Ok(value) } else { Err(OtError::Tolerance { value }) }
+}
+
+fn check_iterations(value: usize) -> Result<usize, OtError> {
+    if value == 0 { Err(OtError::MaxIterations) } else { Ok(value) }
 }
 
 impl Sinkhorn {
     /// Strength `epsilon` of the entropy term, in units of the cost, between 1e-150 and 1e150. The tolerance starts
     /// at 1e-9 and the limit at 10,000 iterations.
     pub fn new(epsilon: f64) -> Result<Self, OtError> {
-        if (SMALLEST..=LARGEST).contains(&epsilon) {
-            Ok(Self {
-                epsilon,
-                tolerance: 1e-9,
-                max_iterations: 10_000,
-                form: Form::default(),
-                precision: Precision::default(),
-                acceleration: Acceleration::default(),
-                schedule: None,
-            })
-        } else {
-            Err(OtError::Epsilon { value: epsilon })
-        }
+        Ok(Self {
+            epsilon: check_epsilon(epsilon)?,
+            tolerance: 1e-9,
+            max_iterations: 10_000,
+            form: Form::default(),
+            precision: Precision::default(),
+            acceleration: Acceleration::default(),
+            schedule: None,
+        })
     }
 
     /// L1 error of the marginals, relative to the total mass, at which the iteration ends; finite and >= 0.
     pub fn tolerance(self, tolerance: f64) -> Result<Self, OtError> {
-        if tolerance >= 0.0 && tolerance.is_finite() {
-            Ok(Self { tolerance, ..self })
-        } else {
-            Err(OtError::Tolerance { value: tolerance })
-        }
+        Ok(Self { tolerance: check_tolerance(tolerance)?, ..self })
     }
 
     /// Updates of both potentials at most; at least 1. A schedule counts each stage by itself.
     pub fn max_iterations(self, max_iterations: usize) -> Result<Self, OtError> {
-        if max_iterations == 0 { Err(OtError::MaxIterations) } else { Ok(Self { max_iterations, ..self }) }
+        Ok(Self { max_iterations: check_iterations(max_iterations)?, ..self })
     }
 
     /// Where the iteration keeps its numbers; [`Form::Log`] unless set.
@@ -142,9 +155,9 @@ impl Sinkhorn {
     }
 
     /// Solves with larger epsilons first: `start`, `start * factor`, ... down to the solver's own, each from the duals of
-    /// the one before and to a hundredfold tolerance. `start` >= epsilon, `factor` in (0, 1).
+    /// the one before and to a hundredfold tolerance. `start` >= epsilon, `factor` in (0, 0.99].
     pub fn schedule(self, start: f64, factor: f64) -> Result<Self, OtError> {
-        if start >= self.epsilon && start <= LARGEST && factor > 0.0 && factor < 1.0 {
+        if start >= self.epsilon && start <= LARGEST && factor > 0.0 && factor <= 0.99 {
             Ok(Self { schedule: Some((start, factor)), ..self })
         } else {
             Err(OtError::Schedule { start, factor })
@@ -161,56 +174,38 @@ impl Sinkhorn {
     ///
     /// From the solution itself the first iteration ends it.
     pub fn solve_from(&self, problem: &Problem<'_>, g: ArrayView1<'_, f64>) -> Result<Coupling, OtError> {
-        let expected = problem.dim().1;
-        if g.len() != expected {
-            return Err(OtError::WarmStartLength { expected, found: g.len() });
-        }
-        if let Some((index, &value)) = g.iter().enumerate().find(|(_, g)| g.is_nan() || g.abs() > LARGEST) {
-            return Err(OtError::WarmStartValue { index, value });
-        }
+        check_warm_start(problem.dim().1, g)?;
         problem.check_feasible()?;
         self.run(problem, g, Kernel::detect())
     }
 
     fn run(&self, problem: &Problem<'_>, g: ArrayView1<'_, f64>, kernel: Kernel) -> Result<Coupling, OtError> {
         let total = problem.total_mass();
-        let (a, b) = problem.balanced_masses();
-        let marginals = Marginals::new((&a / total).to_vec(), (&b / total).to_vec(), [Prox::Exact; 2]);
+        let marginals = unit_marginals(problem.balanced_masses(), total);
         let source = Source::Matrix(problem.cost(), problem.cost_range());
         let reached = self.reach(source, &marginals, g, kernel)?;
-
-        let mut plan = Array2::zeros(problem.dim());
-        let sums = {
-            let active = marginals.source.iter().map(|&mass| mass > 0.0);
-            let rows = plan.axis_iter_mut(Axis(0)).zip(active).filter(|(_, active)| *active);
-            let mut rows: Vec<&mut [f64]> = rows.filter_map(|(row, _)| row.into_slice()).collect();
-            let costs = source.double(self.epsilon, kernel);
-            sum_plan(&costs, 1.0, &marginals, (&reached.f, &reached.g), kernel, &mut rows)
-        };
+        let (mut plan, sums) = plan_and_sums(source, self.epsilon, &marginals, &reached, kernel);
         if total != 1.0 {
             plan *= total;
         }
-        let (f, g) = duals(source, self.epsilon, &marginals, &reached, kernel);
-        Ok(self.report(&marginals, &reached, &sums, total, plan, f, g))
+        let duals = duals(source, self.epsilon, &marginals, &reached, kernel);
+        Ok(self.report(&marginals, &reached, &sums, total, duals).with_plan(plan))
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of one result")]
     fn report(
         &self,
         marginals: &Marginals,
         reached: &Reached,
         sums: &Sums,
         total: f64,
-        plan: Array2<f64>,
-        f: Array1<f64>,
-        g: Array1<f64>,
-    ) -> Coupling {
+        (f, g): (Array1<f64>, Array1<f64>),
+    ) -> Potentials {
         let distance =
             |found: &[f64], masses: &[f64]| found.iter().zip(masses).map(|(s, m)| (s - m).abs()).sum::<f64>();
         let unit_error = distance(&sums.rows, &marginals.source).max(distance(&sums.columns, &marginals.target));
         let pair = |rows: &[f64], columns: &[f64]| dot(rows.into(), f.view()) + dot(columns.into(), g.view());
-        let slack = self.epsilon * (crate::problem::sum(sums.rows.iter().copied()) - 1.0);
-        Coupling {
+        let slack = self.epsilon * (sum(sums.rows.iter().copied()) - 1.0);
+        Potentials {
             value: sums.cost * total,
             // <P, C> + epsilon KL with ln P written out through the duals.
             regularized_value: (pair(&sums.rows, &sums.columns) - slack) * total,
@@ -219,7 +214,6 @@ impl Sinkhorn {
             iterations: reached.iterations,
             status: if unit_error <= self.tolerance { Status::Converged } else { reached.ending },
             objective: Objective::Entropic { epsilon: self.epsilon },
-            plan,
             f,
             g,
         }
@@ -285,39 +279,23 @@ impl Sinkhorn {
         };
         let (iterations, ending) = iterate(engine, &limits, self.acceleration, &marginals.target);
         let (f, g) = engine.potentials();
-        Reached { f, g, iterations, ending }
+        Reached { f, g, prox: marginals.prox, iterations, ending }
     }
 }
 
-/// The duals of every point in units of the cost; at points of zero mass the soft c-transform of the other side, 0 where
-/// every arc is forbidden.
-fn duals(
-    source: Source<'_>,
-    epsilon: f64,
-    marginals: &Marginals,
-    reached: &Reached,
-    kernel: Kernel,
-) -> (Array1<f64>, Array1<f64>) {
-    let unit = scale(epsilon).recip();
-    let (n, m) = source.dim();
-    let mut f = Array1::zeros(n);
-    for (&i, value) in marginals.active.iter().zip(&reached.f) {
-        f[i] = value * unit;
+/// Both sides scaled to a total of 1, prescribed.
+fn unit_marginals((a, b): (Array1<f64>, Array1<f64>), total: f64) -> Marginals {
+    Marginals::new((a / total).to_vec(), (b / total).to_vec(), [Prox::Exact; 2])
+}
+
+fn check_warm_start(expected: usize, g: ArrayView1<'_, f64>) -> Result<(), OtError> {
+    if g.len() != expected {
+        return Err(OtError::WarmStartLength { expected, found: g.len() });
     }
-    let mut g = reached.g.iter().map(|g| g * unit).collect::<Array1<f64>>();
-    let empty: Vec<usize> = (0..m).filter(|&j| marginals.target[j] == 0.0).collect();
-    if marginals.active.len() < n || !empty.is_empty() {
-        let costs = source.double(epsilon, kernel);
-        for (j, log_sum) in sweep::lost_columns(&costs, marginals, &reached.f, &empty) {
-            g[j] = -log_sum * unit;
-        }
-        let gamma: Vec<f64> = reached.g.iter().zip(&marginals.log_target).map(|(g, log)| g + log).collect();
-        let (mut row, mut tiles) = (vec![0.0; m], costs.tile_buffer());
-        for i in (0..n).filter(|&i| marginals.source[i] == 0.0) {
-            f[i] = -sweep::shifted_row(&costs, kernel, i, &gamma, &mut row, &mut tiles).0 * unit;
-        }
+    match g.iter().enumerate().find(|(_, g)| g.is_nan() || g.abs() > LARGEST) {
+        Some((index, &value)) => Err(OtError::WarmStartValue { index, value }),
+        None => Ok(()),
     }
-    (f, g)
 }
 
 impl Solver for Sinkhorn {

@@ -157,7 +157,7 @@ impl<'a, T: Real> ScalingSweep<'a, T> {
         } else {
             let f: Vec<f64> = self.base[0].iter().zip(&self.u).map(|(f, u)| f + u.log2()).collect();
             let sums = lost_columns(&self.costs, self.marginals, &f, &lost);
-            sums.into_iter().map(|(j, log_sum)| (j, -log_sum)).collect()
+            sums.into_iter().map(|(j, log_sum)| (j, if log_sum > f64::NEG_INFINITY { -log_sum } else { 0.0 })).collect()
         };
     }
 }

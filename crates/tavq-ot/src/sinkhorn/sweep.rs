@@ -11,7 +11,7 @@ use std::sync::Mutex;
 use rayon::prelude::*;
 
 use super::costs::{Costs, split};
-use super::marginals::{Marginals, Prox};
+use super::marginals::{Marginals, Prox, best_shift};
 use crate::simd::{GROUP, Kernel, Real};
 
 /// Entries that one task should sweep at least: handing out work would cost more than it saves.
@@ -23,7 +23,7 @@ const BLOCKS: usize = 64;
 /// Rows of one task: a multiple of a group.
 pub(crate) fn rows_per_block(rows: usize, columns: usize, grain: usize) -> usize {
     let blocks = (rows * columns / grain).clamp(1, BLOCKS);
-    rows.div_ceil(blocks).next_multiple_of(GROUP)
+    rows.div_ceil(blocks).max(1).next_multiple_of(GROUP)
 }
 
 /// What a solver drives: sweeps that improve `g`.
@@ -62,8 +62,8 @@ pub(crate) struct LogSweep<'a, T: Real> {
     started: bool,
     rows: usize,
     f: Vec<f64>,
-    /// Sums of rows before their update, relative to the mass: 1 is exact.
-    row_sums: Vec<f64>,
+    /// Errors of the rows before their update.
+    row_errors: Vec<f64>,
     g: Vec<f64>,
     /// `log2 b_j + g_j`.
     gamma: Vec<T>,
@@ -87,7 +87,7 @@ impl<'a, T: Real> LogSweep<'a, T> {
             started: false,
             rows,
             f: vec![0.0; n],
-            row_sums: vec![0.0; n],
+            row_errors: vec![0.0; n],
             g: vec![0.0; m],
             gamma: vec![T::default(); m],
             sums: (0..n.div_ceil(rows)).map(|_| vec![T::default(); m]).collect(),
@@ -107,11 +107,19 @@ impl<'a, T: Real> LogSweep<'a, T> {
         }
     }
 
-    /// Mass of the plan after the last pass, and after the update of g that it proposes.
+    /// Mass of the plan after the last pass, and after the update of g that it proposes, which bounds each column.
     pub(crate) fn plan_mass(&self) -> (f64, f64) {
-        let steps = self.proposal.iter().zip(&self.g).map(|(p, g)| (p - g).exp2());
         let sums = self.merge();
-        (sums.iter().sum(), sums.iter().zip(steps).map(|(sum, step)| sum * step).sum())
+        let steps = self.proposal.iter().zip(&self.g).map(|(p, g)| (p - g).exp2());
+        let updated = sums.iter().zip(steps).zip(&self.marginals.target);
+        // A sum that overflowed is bounded too.
+        let next = updated.map(|((sum, step), &mass)| if sum.is_finite() { sum * step } else { mass }).sum();
+        (sums.iter().sum(), next)
+    }
+
+    /// What the plan owes its marginals now.
+    pub(crate) fn prox(&self) -> [Prox; 2] {
+        self.prox
     }
 
     fn borrow_scratch(&self) -> Scratch<T> {
@@ -148,12 +156,13 @@ impl<'a, T: Real> LogSweep<'a, T> {
             let mass = self.marginals.source[rows[r]];
             let usable = sums[r] > T::UNDERFLOW && sums[r] < T::OVERFLOW;
             let step = if usable {
-                state.row_sums[r] = sums[r];
-                self.prox[0].potential(sums[r].log2() - shifts[r]) - shifts[r]
+                let step = self.prox[0].potential(sums[r].log2() - shifts[r]) - shifts[r];
+                state.row_errors[r] = self.prox[0].error(mass * sums[r], mass, step);
+                step
             } else {
                 let (costs, kernel) = (&self.costs, self.kernel);
                 let (log_sum, shift) = shifted_row(costs, kernel, rows[r], &self.gamma, block[r], &mut scratch.tiles);
-                state.row_sums[r] = 0.0;
+                state.row_errors[r] = mass;
                 state.f[r] = self.prox[0].potential(log_sum);
                 factors[r] = T::of(mass * (state.f[r] - shift).exp2());
                 continue;
@@ -195,13 +204,20 @@ impl<'a, T: Real> LogSweep<'a, T> {
                 error += prox.error(sum, mass, step);
             } else {
                 lost.push(j);
-                error += mass.max(if sum.is_finite() { sum } else { f64::INFINITY });
             }
         }
         for (j, log_sum) in lost_columns(&self.costs, self.marginals, &self.f, &lost) {
-            self.proposal[j] = prox.potential(log_sum);
+            // Forbidden arcs alone: nothing can come, and only a prescribed marginal misses it.
+            let unreachable = log_sum == f64::NEG_INFINITY;
+            self.proposal[j] = if unreachable { 0.0 } else { prox.potential(log_sum) };
+            let owed = if unreachable && prox != Prox::Exact { 0.0 } else { self.marginals.target[j] };
+            error += if sums[j].is_finite() { owed.max(sums[j]) } else { f64::INFINITY };
         }
         self.column_error = error;
+        if let Some(shift) = best_shift(self.marginals, &self.f, &self.proposal) {
+            let masses = &self.marginals.target;
+            self.proposal.iter_mut().zip(masses).for_each(|(g, &mass)| *g -= if mass > 0.0 { shift } else { 0.0 });
+        }
     }
 }
 
@@ -235,7 +251,7 @@ pub(crate) fn shifted_row<T: Real>(
     (sum.log2() - shift.f64(), shift.f64())
 }
 
-/// `log2 sum_i a_i 2^(f_i - c_ij)` of columns that underflowed, in f64 by the shifted form; 0 for one that no allowed
+/// `log2 sum_i a_i 2^(f_i - c_ij)` of columns that underflowed, in f64 by the shifted form; -inf for one that no allowed
 /// arc reaches.
 pub(crate) fn lost_columns<T: Real>(
     costs: &Costs<'_, T>,
@@ -267,30 +283,30 @@ pub(crate) fn lost_columns<T: Real>(
             });
         }
     }
-    let total = |k: usize| if max[k] == f64::NEG_INFINITY { 0.0 } else { max[k] + f64::log2(sum[k]) };
+    let total = |k: usize| if max[k] == f64::NEG_INFINITY { max[k] } else { max[k] + f64::log2(sum[k]) };
     columns.iter().enumerate().map(|(k, &j)| (j, total(k))).collect()
 }
 
 /// The part of the state that a task writes.
 struct Rows<'s, T> {
     f: &'s mut [f64],
-    row_sums: &'s mut [f64],
+    row_errors: &'s mut [f64],
     sums: &'s mut [T],
 }
 
 impl<T: Real> Engine for LogSweep<'_, T> {
     fn pass(&mut self, relaxation: f64) {
         let mut f = std::mem::take(&mut self.f);
-        let mut row_sums = std::mem::take(&mut self.row_sums);
+        let mut row_errors = std::mem::take(&mut self.row_errors);
         let mut sums = std::mem::take(&mut self.sums);
         let (this, rows) = (&*self, self.rows);
-        let work = |k: usize, f: &mut [f64], row_sums: &mut [f64], sums: &mut [T]| {
+        let work = |k: usize, f: &mut [f64], row_errors: &mut [f64], sums: &mut [T]| {
             let mut scratch = this.borrow_scratch();
             sums.fill(T::default());
             let mut at = 0;
             while at < f.len() {
                 let count = if at + GROUP <= f.len() { GROUP } else { 1 };
-                let state = Rows { f: &mut f[at..at + count], row_sums: &mut row_sums[at..at + count], sums };
+                let state = Rows { f: &mut f[at..at + count], row_errors: &mut row_errors[at..at + count], sums };
                 if count == GROUP {
                     this.sweep_rows::<GROUP>(k * rows + at, relaxation, state, &mut scratch);
                 } else {
@@ -301,19 +317,18 @@ impl<T: Real> Engine for LogSweep<'_, T> {
             this.return_scratch(scratch);
         };
         if let [sums] = &mut sums[..] {
-            work(0, &mut f, &mut row_sums, sums);
+            work(0, &mut f, &mut row_errors, sums);
         } else {
-            let tasks = f.par_chunks_mut(rows).zip(row_sums.par_chunks_mut(rows)).zip(sums.par_iter_mut());
-            tasks.enumerate().for_each(|(k, ((f, row_sums), sums))| work(k, f, row_sums, sums));
+            let tasks = f.par_chunks_mut(rows).zip(row_errors.par_chunks_mut(rows)).zip(sums.par_iter_mut());
+            tasks.enumerate().for_each(|(k, ((f, row_errors), sums))| work(k, f, row_errors, sums));
         }
-        (self.f, self.row_sums, self.sums) = (f, row_sums, sums);
+        (self.f, self.row_errors, self.sums) = (f, row_errors, sums);
         self.started = true;
         self.measure_columns();
     }
 
     fn row_error(&self) -> f64 {
-        let rows = self.marginals.active.iter().zip(&self.row_sums);
-        rows.map(|(&i, sum)| self.marginals.source[i] * (sum - 1.0).abs()).sum()
+        self.row_errors.iter().sum()
     }
 
     fn column_error(&self) -> f64 {
