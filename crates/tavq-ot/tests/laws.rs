@@ -3,7 +3,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tavq_ot::laws::{self, Kind, Law, Laws, Violation};
-use tavq_ot::{Coupling, Exact, OtError, Problem, Sinkhorn, Solver, Status};
+use tavq_ot::{
+    Coupling, EntropicPartial, Exact, Objective, OtError, Problem, Reference, Sinkhorn, Solver, Status, Unbalanced,
+};
 
 fn sinkhorn() -> Sinkhorn {
     Sinkhorn::new(0.05).unwrap().max_iterations(3_000).unwrap()
@@ -25,6 +27,20 @@ fn sinkhorn_obeys() {
     for epsilon in [1e-7, 2.0, 1e5] {
         let solver = Sinkhorn::new(epsilon).unwrap();
         laws::check(&solver, Laws::balanced().entropic(epsilon).max_points(20).cases(4)).unwrap();
+    }
+}
+
+#[test]
+fn unbalanced_and_partial_solvers_obey() {
+    for reference in [Reference::Product, Reference::Counting] {
+        for strengths in [[0.5, 0.5], [0.1, 3.0], [f64::INFINITY, 1.0]] {
+            let solver = Unbalanced::new(0.05, strengths[0], strengths[1]).unwrap().reference(reference);
+            laws::check(&solver, Laws::unbalanced(0.05, strengths, reference)).unwrap();
+        }
+    }
+    for mass in [0.1, 0.6] {
+        let solver = EntropicPartial::new(mass, 0.05).unwrap();
+        laws::check(&solver, Laws::partial(mass).entropic(0.05)).unwrap();
     }
 }
 
@@ -65,6 +81,7 @@ fn answer() {
     assert_eq!(after(|_, c| c.g[0] = f64::NAN), Law::Answer);
     assert_eq!(after(|_, c| c.plan = c.plan.clone().reversed_axes()), Law::Answer);
     assert_eq!(after(|_, _| panic!("on purpose")), Law::Answer);
+    assert_eq!(after(|_, c| c.objective = Objective::Linear), Law::Answer);
     assert_eq!(broken(&Custom(|_: &Problem<'_>| Err(OtError::MaxIterations)), entropic()).law, Law::Answer);
 }
 
@@ -210,6 +227,53 @@ fn mass_scale() {
     assert_eq!(broken(&Faulty(sinkhorn(), fault), entropic().only(Law::MassScale)).law, Law::MassScale);
     let fault = |p: &Problem<'_>, c: &mut Coupling| c.regularized_value /= p.total_mass();
     assert_eq!(broken(&Faulty(Exact::new(), fault), Laws::balanced().exact().only(Law::MassScale)).law, Law::MassScale);
+}
+
+#[test]
+fn monotonicity() {
+    // Ties epsilon to the scale of the costs, twice over.
+    let eager = Custom(|problem: &Problem<'_>| {
+        let largest = problem.cost().iter().filter(|c| c.is_finite()).fold(0.0_f64, |a, c| a.max(c.abs()));
+        Sinkhorn::new(0.05 * (1.0 + largest * largest))?.solve(problem)
+    });
+    assert_eq!(broken(&eager, entropic().only(Law::Monotonicity)).law, Law::Monotonicity);
+}
+
+/// Laws beyond the balanced ones, each broken by a solver of its kind.
+#[test]
+fn laws_of_free_marginals() {
+    let strengths = [0.5, 0.5];
+    let unbalanced = Unbalanced::new(0.05, 0.5, 0.5).unwrap();
+    let laws = Laws::unbalanced(0.05, strengths, Reference::Product);
+    let by = |solver: &dyn Solver, law: Law| {
+        let violation = broken(solver, laws.only(law));
+        assert_eq!(violation.law, law, "{violation}");
+    };
+    let renamed = |epsilon, rho, objective: Objective| {
+        let solver = Unbalanced::new(epsilon, rho, rho).unwrap();
+        Faulty(solver, move |_: &Problem<'_>, c: &mut Coupling| c.objective = objective)
+    };
+    let objective = Objective::Unbalanced { reference: Reference::Product, epsilon: 0.05, strengths };
+    by(&renamed(0.05, 0.7, objective), Law::ReportedError);
+    by(&renamed(0.05, 0.7, objective), Law::Values);
+    by(&renamed(0.07, 0.5, objective), Law::Duals);
+    by(&unbalanced.tolerance(1e-2).unwrap(), Law::Marginals);
+    by(&Faulty(unbalanced, |_: &Problem<'_>, c: &mut Coupling| c.dual_value -= 0.01), Law::Optimality);
+    by(&Faulty(unbalanced, |_: &Problem<'_>, c: &mut Coupling| c.plan = c.plan.mapv(|p| p + 1e-9)), Law::Support);
+
+    let partial = EntropicPartial::new(0.6, 0.05).unwrap();
+    let laws = Laws::partial(0.6).entropic(0.05);
+    let by = |fault: fn(&Problem<'_>, &mut Coupling), law: Law| {
+        assert_eq!(broken(&Faulty(partial, fault), laws.only(law)).law, law);
+    };
+    by(|_, c| c.plan *= 0.99, Law::ReportedError);
+    by(|_, c| c.g += 0.01, Law::Duals);
+    by(|_, c| c.regularized_value += 0.01, Law::Optimality);
+    let other = Faulty(EntropicPartial::new(0.5, 0.05).unwrap(), |_: &Problem<'_>, c: &mut Coupling| {
+        c.objective = Objective::EntropicPartial { mass: 0.6, epsilon: 0.05 };
+        c.marginal_error = 0.1;
+    });
+    assert_eq!(broken(&other, laws.only(Law::Marginals)).law, Law::Marginals);
 }
 
 #[test]

@@ -29,12 +29,14 @@ pub enum Kind {
     SingleLine,
     /// Every point twice, on both sides, squared distances.
     Duplicated,
+    /// The target has 1.7 times the mass of the source; for solvers that prescribe no marginals.
+    UnequalMass,
     /// Some costs are +inf and no plan exists.
     Infeasible,
 }
 
 impl Kind {
-    /// Every kind that has a solution.
+    /// Every kind that has a plan with its masses as marginals.
     pub const SOLVABLE: [Self; 9] = [
         Self::Random,
         Self::Degenerate,
@@ -60,6 +62,7 @@ impl fmt::Display for Kind {
             Self::WideCost => "wide-cost",
             Self::SingleLine => "single-line",
             Self::Duplicated => "duplicated-points",
+            Self::UnequalMass => "unequal-mass",
             Self::Infeasible => "infeasible",
         })
     }
@@ -79,9 +82,9 @@ pub struct Instance {
 }
 
 impl Instance {
-    /// The view that solvers take.
+    /// The view that solvers take; [`Problem::unbalanced`], since totals may differ ([`Kind::UnequalMass`]).
     pub fn problem(&self) -> Result<Problem<'_>, OtError> {
-        Problem::new(self.cost.view(), self.source.view(), self.target.view())
+        Problem::unbalanced(self.cost.view(), self.source.view(), self.target.view())
     }
 }
 
@@ -151,6 +154,7 @@ fn build(kind: Kind, most: usize, seed: &Seed) -> Instance {
         Kind::Forbidden => forbidden(n, m, number),
         Kind::NearEqualMass => (random(), source, target * (1.0 + 0.9e-6 * (share(0, 0) - 0.5))),
         Kind::WideCost => (random() * 10_000.0, source, target),
+        Kind::UnequalMass => (random(), source, target * 1.7),
         Kind::Duplicated => {
             let place = |k: usize| (share(k / 2, 0), share(k / 2, 1));
             let cost = |(i, j)| {

@@ -29,6 +29,7 @@
 //! ```
 
 mod instance;
+mod measures;
 mod rules;
 
 use std::fmt;
@@ -37,13 +38,13 @@ use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, Test
 
 pub use instance::{Instance, Kind, instances};
 
-use crate::Solver;
+use crate::{Objective, Reference, Solver};
 
 /// A property of solvers, in the order in which they are checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Law {
-    /// A solvable problem gives a coupling of the right shapes, all numbers finite.
+    /// A solvable problem gives a coupling of the right shapes and objective, all numbers finite.
     Answer,
     /// Its status is `Converged` (an entropic solver may miss it where epsilon is tiny beside the costs).
     Convergence,
@@ -57,29 +58,33 @@ pub enum Law {
     Marginals,
     /// The three values are those of the plan and the duals.
     Values,
-    /// Exact: `f + g <= C` and no duality gap. Entropic: the plan is the one that the duals give.
+    /// Without entropy: `f + g <= C` and no duality gap. With it: the plan is the one that the duals give. Partial: `g <= 0`
+    /// too.
     Duals,
-    /// The value is the exact solver's; with entropy, it lies between that and the exact plan's regularised value.
+    /// No better answer exists: the value is the exact solver's, or with entropy it lies between that and the exact plan's
+    /// regularised value; where the marginals are free, no duality gap is left.
     Optimality,
-    /// Exchanging the sides exchanges the answer.
+    /// Exchanging the sides exchanges the answer (where both are asked for the same).
     Transposition,
     /// The order of the points does not matter.
     Permutation,
-    /// A constant added to each cost is added to the value.
+    /// A constant added to each cost is added to the value, times the mass (where that is given).
     CostShift,
     /// Exact solvers: costs times a factor give the value times the factor.
     CostScale,
-    /// Masses times a factor give plan and values times the factor.
+    /// Masses times a factor give plan and values times the factor (balanced).
     MassScale,
+    /// Half the epsilon gives no larger values, seen on costs times 2 and values over 2 (balanced, entropic).
+    Monotonicity,
     /// A batch gives the bits of one call after the other.
     Batch,
-    /// Forbidden arcs that leave no plan are the error [`crate::OtError::Infeasible`].
+    /// Forbidden arcs that leave no plan of prescribed marginals are the error [`crate::OtError::Infeasible`].
     Infeasibility,
 }
 
 impl Law {
     /// Every law.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Answer,
         Self::Convergence,
         Self::NonNegativity,
@@ -94,6 +99,7 @@ impl Law {
         Self::CostShift,
         Self::CostScale,
         Self::MassScale,
+        Self::Monotonicity,
         Self::Batch,
         Self::Infeasibility,
     ];
@@ -116,6 +122,7 @@ impl fmt::Display for Law {
             Self::CostShift => "cost-shift",
             Self::CostScale => "cost-scale",
             Self::MassScale => "mass-scale",
+            Self::Monotonicity => "monotonicity",
             Self::Batch => "batch",
             Self::Infeasibility => "infeasibility",
         })
@@ -125,7 +132,7 @@ impl fmt::Display for Law {
 /// What kind of solver is checked, and how thoroughly.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Laws {
-    epsilon: Option<f64>,
+    objective: Objective,
     tolerance: f64,
     cases: u32,
     max_points: usize,
@@ -140,21 +147,58 @@ impl Balanced {
     /// For solvers of the linear program: no entropy term, marginals within 1e-9 of the mass.
     #[must_use]
     pub fn exact(self) -> Laws {
-        Laws { epsilon: None, tolerance: 1e-9, cases: 16, max_points: 6, only: None }
+        Laws { tolerance: 1e-9, ..Laws::of(Objective::Linear) }
     }
 
     /// For solvers of `<P, C> + epsilon KL(P | a b^T / M)`: marginals within 1e-6 of the mass.
     #[must_use]
     pub fn entropic(self, epsilon: f64) -> Laws {
-        Laws { epsilon: Some(epsilon), tolerance: 1e-6, cases: 16, max_points: 6, only: None }
+        Laws::of(Objective::Entropic { epsilon })
+    }
+}
+
+/// Laws of partial transport; says next which objective.
+#[derive(Debug, Clone, Copy)]
+pub struct Partial {
+    mass: f64,
+}
+
+impl Partial {
+    /// For solvers of [`Objective::Partial`].
+    #[must_use]
+    pub fn exact(self) -> Laws {
+        Laws { tolerance: 1e-9, ..Laws::of(Objective::Partial { mass: self.mass }) }
+    }
+
+    /// For solvers of [`Objective::EntropicPartial`].
+    #[must_use]
+    pub fn entropic(self, epsilon: f64) -> Laws {
+        Laws::of(Objective::EntropicPartial { mass: self.mass, epsilon })
     }
 }
 
 impl Laws {
+    fn of(objective: Objective) -> Self {
+        Self { objective, tolerance: 1e-6, cases: 16, max_points: 6, only: None }
+    }
+
     /// Both marginals are prescribed.
     #[must_use]
     pub fn balanced() -> Balanced {
         Balanced(())
+    }
+
+    /// Marginals are asked for at the price `strengths` (+inf prescribes one), with an entropy relative to `reference`:
+    /// [`Objective::Unbalanced`]. Errors within 1e-6 of the mass.
+    #[must_use]
+    pub fn unbalanced(epsilon: f64, strengths: [f64; 2], reference: Reference) -> Self {
+        Self::of(Objective::Unbalanced { reference, epsilon, strengths })
+    }
+
+    /// A plan of this mass, in (0, 1): the smaller total of each problem is 1.
+    #[must_use]
+    pub fn partial(mass: f64) -> Partial {
+        Partial { mass }
     }
 
     /// L1 error of a converged plan's marginals that is allowed, relative to the total mass.
@@ -181,14 +225,51 @@ impl Laws {
         Self { only: Some(law), ..self }
     }
 
+    fn epsilon(&self) -> Option<f64> {
+        match self.objective {
+            Objective::Entropic { epsilon }
+            | Objective::Unbalanced { epsilon, .. }
+            | Objective::EntropicPartial { epsilon, .. } => Some(epsilon),
+            Objective::Linear | Objective::Partial { .. } => None,
+        }
+    }
+
     /// What costs are multiples of.
     fn unit(&self) -> f64 {
-        self.epsilon.map_or(1.0, |epsilon| 5.0 * epsilon)
+        self.epsilon().map_or(1.0, |epsilon| 5.0 * epsilon)
+    }
+
+    fn balanced_marginals(&self) -> bool {
+        matches!(self.objective, Objective::Linear | Objective::Entropic { .. })
     }
 
     fn applies(&self, law: Law) -> bool {
-        // The cost cannot be scaled without epsilon, and that is inside the solver.
-        self.only.is_none_or(|only| only == law) && (law != Law::CostScale || self.epsilon.is_none())
+        if self.only.is_some_and(|only| only != law) {
+            return false;
+        }
+        match law {
+            // The costs of an entropic problem cannot be scaled without epsilon, and that is inside the solver.
+            Law::CostScale => self.epsilon().is_none(),
+            Law::MassScale | Law::Infeasibility => self.balanced_marginals(),
+            Law::Monotonicity => matches!(self.objective, Objective::Entropic { .. }),
+            Law::CostShift => !matches!(self.objective, Objective::Unbalanced { .. }),
+            Law::Transposition => !matches!(self.objective, Objective::Unbalanced { strengths: [a, b], .. } if a != b),
+            _ => true,
+        }
+    }
+
+    /// The kinds of problem that a law is tried on.
+    fn kinds(&self, law: Law) -> Vec<Kind> {
+        if law == Law::Infeasibility {
+            return vec![Kind::Infeasible];
+        }
+        let mut kinds = Kind::SOLVABLE.to_vec();
+        let prescribed =
+            matches!(self.objective, Objective::Unbalanced { strengths, .. } if strengths == [f64::INFINITY; 2]);
+        if !self.balanced_marginals() && !prescribed {
+            kinds.push(Kind::UnequalMass);
+        }
+        kinds
     }
 }
 
@@ -210,8 +291,7 @@ pub struct Violation {
 /// being checked.
 pub fn check(solver: &dyn Solver, laws: Laws) -> Result<(), Box<Violation>> {
     for law in Law::ALL.into_iter().filter(|&law| laws.applies(law)) {
-        let kinds = if law == Law::Infeasibility { &[Kind::Infeasible][..] } else { &Kind::SOLVABLE };
-        for &kind in kinds {
+        for kind in laws.kinds(law) {
             try_kind(solver, &laws, law, kind)?;
         }
     }
@@ -220,7 +300,7 @@ pub fn check(solver: &dyn Solver, laws: Laws) -> Result<(), Box<Violation>> {
 
 fn try_kind(solver: &dyn Solver, laws: &Laws, law: Law, kind: Kind) -> Result<(), Box<Violation>> {
     // Where epsilon is tiny an entropic solver runs to its limit each time, so fewer problems are tried.
-    let cases = if kind == Kind::WideCost && laws.epsilon.is_some() { laws.cases.div_ceil(4) } else { laws.cases };
+    let cases = if kind == Kind::WideCost && laws.epsilon().is_some() { laws.cases.div_ceil(4) } else { laws.cases };
     let config = Config { cases, failure_persistence: None, max_shrink_iters: 1000, ..Config::default() };
     let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
     let outcome = runner.run(&instances(kind, laws.max_points, laws.unit()), |instance| {

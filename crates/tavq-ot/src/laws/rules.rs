@@ -7,9 +7,9 @@
 use ndarray::{Array2, Axis, s};
 
 use super::instance::{Instance, Kind};
+use super::measures::{Measured, Values};
 use super::{Law, Laws};
-use crate::measure::{dot, marginal_error, transport_cost};
-use crate::{Coupling, Exact, OtError, Problem, Solver, Status, solve_batch};
+use crate::{Coupling, Exact, Objective, OtError, Problem, Solver, Status, solve_batch};
 
 /// What is wrong, in words.
 type Verdict = Result<(), String>;
@@ -29,6 +29,7 @@ pub(super) fn hold(solver: &dyn Solver, laws: &Laws, law: Law, instance: &Instan
         Law::CostShift => trial.cost_shift(instance),
         Law::CostScale => trial.cost_scale(instance),
         Law::MassScale => trial.mass_scale(instance),
+        Law::Monotonicity => trial.monotonicity(instance),
         _ => {
             let coupling = trial.solve(&problem)?;
             match law {
@@ -90,13 +91,15 @@ impl Trial<'_> {
         ensure(shapes == ((n, m), n, m), || {
             format!("expected plan, f, g of shapes {:?}, found {shapes:?}", ((n, m), n, m))
         })?;
+        let (expected, objective) = (self.laws.objective, found.objective);
+        ensure(expected == objective, || format!("expected the objective {expected:?}, found {objective:?}"))?;
         let values = [found.value, found.regularized_value, found.dual_value, found.marginal_error];
         let numbers = found.plan.iter().chain(&found.f).chain(&found.g).chain(&values);
         ensure(numbers.into_iter().all(|v| v.is_finite()), || format!("expected finite numbers, found {found:?}"))
     }
 
     fn convergence(&self, found: &Coupling, kind: Kind) -> Verdict {
-        let hard = kind == Kind::WideCost && self.laws.epsilon.is_some();
+        let hard = kind == Kind::WideCost && self.laws.epsilon().is_some();
         ensure(hard || found.status == Status::Converged, || {
             format!("expected status converged, found {} at marginal error {:e}", found.status, found.marginal_error)
         })
@@ -119,8 +122,7 @@ impl Trial<'_> {
     }
 
     fn measured_error(&self, found: &Coupling) -> f64 {
-        let (a, b) = self.problem.balanced_masses();
-        marginal_error(found.plan.view(), a.view(), b.view())
+        Measured::new(found, self.problem).error()
     }
 
     fn reported_error(&self, found: &Coupling) -> Verdict {
@@ -139,20 +141,8 @@ impl Trial<'_> {
     }
 
     fn values(&self, found: &Coupling) -> Verdict {
-        let (a, b) = self.problem.balanced_masses();
-        let epsilon = self.laws.epsilon.unwrap_or(0.0);
-        let total = self.problem.total_mass();
-        let excess = found.plan.sum() - total;
-        let mut divergence = -excess;
-        for ((i, j), &p) in found.plan.indexed_iter() {
-            if p > 0.0 {
-                divergence += p * (p * total / (a[i] * b[j])).ln();
-            }
-        }
-        let value = transport_cost(found.plan.view(), self.problem.cost());
-        let dual = dot(a.view(), found.f.view()) + dot(b.view(), found.g.view()) - epsilon * excess;
-        let slack = ROUNDING * (self.scale() + total * (epsilon + reach(found)));
-        let regularized = value + epsilon * divergence;
+        let Values { value, regularized, dual } = Measured::new(found, self.problem).values();
+        let slack = ROUNDING * (self.scale() + self.mass() * (self.laws.unit() + reach(found) + self.strength()));
         for (name, expected, found) in [
             ("value", value, found.value),
             ("regularized_value", regularized, found.regularized_value),
@@ -165,27 +155,44 @@ impl Trial<'_> {
         Ok(())
     }
 
+    /// The larger total.
+    fn mass(&self) -> f64 {
+        self.problem.source().sum().max(self.problem.target().sum())
+    }
+
+    /// The finite strengths of the marginals.
+    fn strength(&self) -> f64 {
+        match self.laws.objective {
+            Objective::Unbalanced { strengths, .. } => strengths.iter().filter(|rho| rho.is_finite()).sum(),
+            _ => 0.0,
+        }
+    }
+
     fn duals(&self, found: &Coupling) -> Verdict {
-        let (a, b) = self.problem.balanced_masses();
-        let total = self.problem.total_mass();
+        let measured = Measured::new(found, self.problem);
         let scale = self.cost_magnitude();
         for ((i, j), &c) in self.problem.cost().indexed_iter() {
             let sum = found.f[i] + found.g[j];
-            match self.laws.epsilon {
+            match self.laws.epsilon() {
                 None => ensure(sum - c <= ROUNDING * scale, || {
                     format!("f[{i}] + g[{j}]: expected at most the cost {c}, found {sum}")
                 })?,
                 Some(epsilon) => {
-                    let (p, expected) = (found.plan[[i, j]], a[i] * b[j] / total * ((sum - c) / epsilon).exp());
-                    let slack = 1e-6 * expected.max(p) + 1e-12 * total;
-                    ensure(a[i] * b[j] == 0.0 || near(p, expected, slack), || {
+                    let reference = measured.reference(i, j);
+                    let (p, expected) = (found.plan[[i, j]], reference * ((sum - c) / epsilon).exp());
+                    let slack = 1e-6 * expected.max(p) + 1e-12 * self.mass();
+                    ensure(reference == 0.0 || near(p, expected, slack), || {
                         format!("plan[{i}, {j}]: expected {expected:e} (from the duals), found {p:e}")
                     })?;
                 }
             }
         }
+        if matches!(self.laws.objective, Objective::Partial { .. } | Objective::EntropicPartial { .. }) {
+            let high = found.g.iter().enumerate().find(|(_, g)| **g > ROUNDING * scale);
+            high.map_or(Ok(()), |(j, g)| Err(format!("g[{j}]: expected at most 0, found {g:e}")))?;
+        }
         let gap = found.gap();
-        let certified = self.laws.epsilon.is_some() || found.status != Status::Converged;
+        let certified = self.laws.epsilon().is_some() || found.status != Status::Converged;
         ensure(certified || gap.abs() <= ROUNDING * self.scale(), || format!("gap: expected 0, found {gap:e}"))
     }
 
@@ -193,6 +200,18 @@ impl Trial<'_> {
         if found.status != Status::Converged {
             return Ok(());
         }
+        if self.laws.balanced_marginals() { self.balanced_optimality(found) } else { self.no_gap(found) }
+    }
+
+    /// What is left between the values is the error of the marginals times the duals, and the strengths.
+    fn no_gap(&self, found: &Coupling) -> Verdict {
+        let error = self.measured_error(found).max(self.laws.tolerance * self.mass());
+        let slack = 2.0 * error * (reach(found) + self.strength()) + ROUNDING * self.scale();
+        let gap = found.gap();
+        ensure(near(gap, 0.0, slack), || format!("gap: expected 0 up to {slack:e}, found {gap:e}"))
+    }
+
+    fn balanced_optimality(&self, found: &Coupling) -> Verdict {
         let best = Exact::new().solve(&self.problem).map_err(|error| format!("no exact reference: {error}"))?;
         let slack = 2.0 * self.measured_error(found) * (reach(found) + reach(&best)) + ROUNDING * self.scale();
         ensure(found.value >= best.value - slack, || {
@@ -202,7 +221,7 @@ impl Trial<'_> {
         let mut bound = best.value;
         for ((i, j), &p) in best.plan.indexed_iter() {
             if p > 0.0 {
-                let epsilon = self.laws.epsilon.unwrap_or(0.0);
+                let epsilon = self.laws.epsilon().unwrap_or(0.0);
                 bound += epsilon * p * (p * self.problem.total_mass() / (a[i] * b[j])).ln();
             }
         }
@@ -240,7 +259,7 @@ impl Trial<'_> {
         let slack = 2.0 * off * (reach(found) + reach(other)) + ROUNDING * self.scale();
         let (value, moved) = (found.regularized_value, other.regularized_value);
         ensure(near(value, moved, slack), || format!("{what}: expected the value {value}, found {moved}"))?;
-        if let Some(epsilon) = self.laws.epsilon {
+        if let Some(epsilon) = self.laws.epsilon() {
             let allowed = off + total * (8.0 * slack / (epsilon * total)).sqrt();
             let distance: f64 = found.plan.iter().zip(&other.plan).map(|(p, q)| (p - q).abs()).sum();
             ensure(distance <= allowed, || {
@@ -259,7 +278,7 @@ impl Trial<'_> {
 
     fn permutation(&self, instance: &Instance) -> Verdict {
         let cost = instance.cost.slice(s![..;-1, ..;-1]);
-        let reversed = Problem::new(cost, instance.source.slice(s![..;-1]), instance.target.slice(s![..;-1]));
+        let reversed = Problem::unbalanced(cost, instance.source.slice(s![..;-1]), instance.target.slice(s![..;-1]));
         let mut other = self.solve(&reversed.map_err(|error| error.to_string())?)?;
         other.plan.invert_axis(Axis(0));
         other.plan.invert_axis(Axis(1));
@@ -269,7 +288,7 @@ impl Trial<'_> {
     /// Solves with the cost and the masses changed.
     fn changed(&self, instance: &Instance, cost: &Array2<f64>, mass: f64) -> Result<Coupling, String> {
         let (a, b) = (&instance.source * mass, &instance.target * mass);
-        let problem = Problem::new(cost.view(), a.view(), b.view()).map_err(|error| error.to_string())?;
+        let problem = Problem::unbalanced(cost.view(), a.view(), b.view()).map_err(|error| error.to_string())?;
         self.solve(&problem)
     }
 
@@ -302,5 +321,24 @@ impl Trial<'_> {
         other.plan /= SCALE;
         other.marginal_error /= SCALE;
         self.agree("each mass times 4", &self.solve(&self.problem)?, &other)
+    }
+
+    fn monotonicity(&self, instance: &Instance) -> Verdict {
+        const SCALE: f64 = 2.0;
+        let sharper = self.changed(instance, &(&instance.cost * SCALE), 1.0)?;
+        let found = self.solve(&self.problem)?;
+        let off = found.marginal_error + sharper.marginal_error;
+        let slack = 2.0 * off * (reach(&found) + reach(&sharper)) + ROUNDING * self.scale();
+        let (low, high) = (sharper.regularized_value / SCALE, found.regularized_value);
+        ensure(low <= high + slack, || {
+            format!("half the epsilon: expected a regularized_value of at most {high}, found {low}")
+        })?;
+        // The plan is as far from the solution as in `agree`.
+        let total = self.problem.total_mass();
+        let moved = off + total * (8.0 * slack / (self.laws.unit() * total)).sqrt();
+        let (low, high) = (sharper.value / SCALE, found.value);
+        ensure(low <= high + moved * self.cost_magnitude(), || {
+            format!("half the epsilon: expected a value of at most {high}, found {low}")
+        })
     }
 }
