@@ -169,6 +169,14 @@ pub enum OtError {
         /// Shape of the buffer.
         found: (usize, usize),
     },
+    /// An epsilon beside which the costs leave no digits.
+    #[error("epsilon: expected at least 1e-12 of the largest cost, {largest:e}, found {value:e}")]
+    EpsilonTooSmall {
+        /// The value given.
+        value: f64,
+        /// Largest magnitude of a cost.
+        largest: f64,
+    },
     /// Costs over epsilon beyond what single precision can tell apart.
     #[error("single precision: expected costs of at most 1e6 epsilon, found {ratio:e}")]
     SinglePrecision {

@@ -84,6 +84,7 @@ pub(crate) fn sum_plan(
     let (n, m) = (marginals.active.len(), costs.columns());
     let gamma: Vec<f64> = potentials.1.iter().zip(&marginals.log_target).map(|(g, log)| g + log).collect();
     let rows = rows_per_block(n, m, GRAIN);
+    let lost = potentials.0.iter().chain(potentials.1).any(|potential| potential.abs() > MEANINGFUL);
     let block = |k: usize, out: &mut [&mut [f64]]| -> (Vec<f64>, Vec<f64>, f64) {
         let (mut buffer, mut tiles) = (if out.is_empty() { vec![0.0; m] } else { Vec::new() }, costs.tile_buffer());
         let (mut row_sums, mut columns, mut cost) = (Vec::with_capacity(rows), vec![0.0; m], 0.0);
@@ -95,7 +96,20 @@ pub(crate) fn sum_plan(
             let (mut sum, mut row_cost) = (0.0, 0.0);
             costs.rows([i], &mut tiles, |range, values| {
                 let tile = &mut row[range.clone()];
-                sum += kernel.exp_rows(values, &gamma[range], costs.scale(), [shift], [&mut *tile])[0];
+                if lost {
+                    bounded_row(
+                        values[0],
+                        costs.scale(),
+                        &gamma[range.clone()],
+                        shift,
+                        marginals,
+                        (i, range.start),
+                        tile,
+                    );
+                    sum += tile.iter().sum::<f64>();
+                } else {
+                    sum += kernel.exp_rows(values, &gamma[range], costs.scale(), [shift], [&mut *tile])[0];
+                }
                 row_cost += dot(kernel, tile, values[0]);
             });
             kernel.add_rows([row], [1.0], &mut columns);
@@ -117,6 +131,32 @@ pub(crate) fn sum_plan(
         sums.cost += cost * unit;
     }
     sums
+}
+
+/// Potentials beyond this have no digits left for the plan: 2^(f + g - c) is then rounding, and may be anything.
+const MEANINGFUL: f64 = 1e12;
+
+/// A row of the plan with no entry above the masses of its points, which those of a true plan never are.
+fn bounded_row(
+    costs: &[f64],
+    scale: f64,
+    gamma: &[f64],
+    shift: f64,
+    marginals: &Marginals,
+    (row, first): (usize, usize),
+    out: &mut [f64],
+) {
+    for (j, ((out, c), g)) in out.iter_mut().zip(costs).zip(gamma).enumerate() {
+        let bound = marginals.source[row].min(marginals.target[first + j]);
+        let value = (g - c * scale + shift).exp2();
+        *out = if value <= bound {
+            value
+        } else if value > bound {
+            bound
+        } else {
+            0.0
+        };
+    }
 }
 
 /// `<plan, costs>`; a forbidden arc carries nothing and costs nothing.

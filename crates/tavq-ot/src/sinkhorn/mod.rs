@@ -103,6 +103,12 @@ fn check_epsilon(value: f64) -> Result<f64, OtError> {
     if (SMALLEST..=LARGEST).contains(&value) { Ok(value) } else { Err(OtError::Epsilon { value }) }
 }
 
+/// Refuses costs that leave no digits, for objectives whose plan nothing else bounds.
+fn check_ratio(epsilon: f64, problem: &Problem<'_>) -> Result<(), OtError> {
+    let largest = problem.cost_range().largest();
+    if largest > 1e12 * epsilon { Err(OtError::EpsilonTooSmall { value: epsilon, largest }) } else { Ok(()) }
+}
+
 fn check_tolerance(value: f64) -> Result<f64, OtError> {
     if value >= 0.0 && value.is_finite() { Ok(value) } else { Err(OtError::Tolerance { value }) }
 }

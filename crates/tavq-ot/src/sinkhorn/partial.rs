@@ -7,7 +7,7 @@ use super::finish::{duals, plan_and_sums};
 use super::iterate::{Limits, Stall};
 use super::marginals::{Marginals, Prox};
 use super::sweep::{Engine, LogSweep};
-use super::{Reached, check_epsilon, check_iterations, check_tolerance};
+use super::{Reached, check_epsilon, check_iterations, check_ratio, check_tolerance};
 use crate::Solver;
 use crate::coupling::{Coupling, Objective, Status};
 use crate::error::OtError;
@@ -113,6 +113,7 @@ impl Solver for EntropicPartial {
     fn solve(&self, problem: &Problem<'_>) -> Result<Coupling, OtError> {
         let (a, b) = problem.balanced_masses();
         let totals = [&a, &b].map(|masses| sum(masses.iter().copied()));
+        check_ratio(self.epsilon, problem)?;
         self.check(problem, totals)?;
         let kernel = Kernel::detect();
         let marginals = Marginals::new(a.to_vec(), b.to_vec(), [Prox::AtMost { lift: 0.0 }; 2]);

@@ -70,6 +70,8 @@ pub(crate) struct LogSweep<'a, T: Real> {
     /// Column sums, a vector a block.
     sums: Vec<Vec<T>>,
     proposal: Vec<f64>,
+    /// What the proposal has moved from g to f.
+    shift: f64,
     column_error: f64,
     scratch: Mutex<Vec<Scratch<T>>>,
 }
@@ -92,6 +94,7 @@ impl<'a, T: Real> LogSweep<'a, T> {
             gamma: vec![T::default(); m],
             sums: (0..n.div_ceil(rows)).map(|_| vec![T::default(); m]).collect(),
             proposal: vec![0.0; m],
+            shift: 0.0,
             column_error: f64::INFINITY,
             scratch: Mutex::new(Vec::new()),
         };
@@ -214,10 +217,9 @@ impl<'a, T: Real> LogSweep<'a, T> {
             error += if sums[j].is_finite() { owed.max(sums[j]) } else { f64::INFINITY };
         }
         self.column_error = error;
-        if let Some(shift) = best_shift(self.marginals, &self.f, &self.proposal) {
-            let masses = &self.marginals.target;
-            self.proposal.iter_mut().zip(masses).for_each(|(g, &mass)| *g -= if mass > 0.0 { shift } else { 0.0 });
-        }
+        self.shift = best_shift(self.marginals, &self.f, &self.proposal).unwrap_or(0.0);
+        let moved = self.proposal.iter_mut().zip(&self.marginals.target).filter(|(_, mass)| **mass > 0.0);
+        moved.for_each(|(g, _)| *g -= self.shift);
     }
 }
 
@@ -346,6 +348,8 @@ impl<T: Real> Engine for LogSweep<'_, T> {
     fn accept(&mut self) {
         let proposal = std::mem::take(&mut self.proposal);
         self.set(&proposal);
+        let shift = std::mem::take(&mut self.shift);
+        self.f.iter_mut().for_each(|f| *f += shift);
         self.proposal = proposal;
     }
 

@@ -7,7 +7,7 @@ use super::finish::{duals, plan_and_sums};
 use super::iterate::{Limits, iterate};
 use super::marginals::{Marginals, Prox};
 use super::sweep::{Engine, LogSweep};
-use super::{Acceleration, Reached, check_epsilon, check_iterations, check_tolerance};
+use super::{Acceleration, Reached, check_epsilon, check_iterations, check_ratio, check_tolerance};
 use crate::Solver;
 use crate::coupling::{Coupling, Objective, Reference, Status};
 use crate::error::{OtError, Side};
@@ -17,6 +17,9 @@ use crate::simd::Kernel;
 
 /// `argmin <P, C> + epsilon KL(P | Q) + rho_a KL(P 1 | a) + rho_b KL(P^T 1 | b)` over P >= 0, with
 /// `KL(p | q) = sum p ln(p / q) - p + q` (Chizat, Peyre, Schmitzer, Vialard 2018, section 3).
+///
+/// Costs far below 0 beside weak strengths ask for plans beyond f64 (about `exp(-C / (epsilon + rho_a + rho_b))`); such a run
+/// ends unconverged.
 ///
 /// The totals of the masses may differ ([`Problem::unbalanced`]). A strength of +inf prescribes its marginal. Q is `a b^T`
 /// (or 1 everywhere, [`Unbalanced::reference`]). In the [`Coupling`], `regularized_value` is the objective, `dual_value` is
@@ -48,8 +51,8 @@ pub struct Unbalanced {
 
 impl Unbalanced {
     /// Entropic strength `epsilon` and the strengths of the two marginal penalties, all in units of the cost; epsilon
-    /// between 1e-150 and 1e150, the others between 1e-12 and 1e12 times epsilon, or +inf. The tolerance starts at 1e-9, the
-    /// limit at 10,000.
+    /// between 1e-150 and 1e150, the others between 1e-12 and 1e12 times epsilon, or +inf. A problem's costs may be at most
+    /// 1e12 epsilon. The tolerance starts at 1e-9, the limit at 10,000.
     pub fn new(epsilon: f64, source_strength: f64, target_strength: f64) -> Result<Self, OtError> {
         let epsilon = check_epsilon(epsilon)?;
         for (side, value) in [(Side::Source, source_strength), (Side::Target, target_strength)] {
@@ -138,8 +141,14 @@ impl Unbalanced {
             return dot(masses.into(), potentials);
         }
         let terms = potentials.iter().zip(found).zip(masses).map(|((&f, &found), &mass)| {
-            // A point that only forbidden arcs leave has the potential +inf, reported as 0.
-            if found == 0.0 && f == 0.0 { rho * mass } else { -rho * mass * (-f / rho).exp_m1() }
+            if mass == 0.0 {
+                0.0
+            } else if found == 0.0 && f == 0.0 {
+                // A point that only forbidden arcs leave has the potential +inf, reported as 0.
+                rho * mass
+            } else {
+                -rho * mass * (-f / rho).exp_m1()
+            }
         });
         sum(terms)
     }
@@ -170,6 +179,7 @@ fn reachable(problem: &Problem<'_>, mut source: Vec<f64>, mut target: Vec<f64>, 
 
 impl Solver for Unbalanced {
     fn solve(&self, problem: &Problem<'_>) -> Result<Coupling, OtError> {
+        check_ratio(self.epsilon, problem)?;
         self.check_reachable(problem)?;
         match self.reference {
             Reference::Product => Ok(self.run(problem)),
