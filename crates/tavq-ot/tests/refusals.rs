@@ -3,7 +3,7 @@
 use std::mem::discriminant;
 
 use ndarray::{Array1, Array2, array};
-use tavq_ot::{OtError, Problem, Side, Sinkhorn};
+use tavq_ot::{OtError, Problem, Side};
 
 fn refusal(cost: &Array2<f64>, a: &Array1<f64>, b: &Array1<f64>) -> OtError {
     Problem::new(cost.view(), a.view(), b.view()).expect_err("accepted")
