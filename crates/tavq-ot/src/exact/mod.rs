@@ -3,7 +3,9 @@
 //! Masses are counted in whole units of 2^-60 of the total, so flows, ties and feasibility are exact; costs and
 //! duals stay f64. Points of zero mass take no part in the tree and get their duals afterwards.
 
-mod pricing;
+mod core;
+mod links;
+mod start;
 mod tree;
 
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, CowArray, Ix2};
@@ -12,7 +14,7 @@ use crate::coupling::{Coupling, Objective, Status};
 use crate::error::OtError;
 use crate::measure::{dot, marginal_error, transport_cost};
 use crate::problem::{MASS_SLACK, Problem};
-use crate::{Solver, exact::pricing::Pricing, exact::tree::Tree};
+use crate::{Solver, exact::core::Core, exact::tree::Tree};
 
 /// Exact optimal transport by the primal network simplex (Dantzig 1951; strongly feasible trees: Cunningham 1976;
 /// block pricing: Grigoriadis 1986). Any masses, any costs, forbidden arcs.
@@ -133,19 +135,75 @@ struct Run {
     optimal: bool,
 }
 
+fn env(name: &str, default: f64) -> f64 {
+    std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default)
+}
+
 fn run(support: &Support, cost: ArrayView2<'_, f64>, max_iterations: usize) -> Run {
+    let t0 = std::time::Instant::now();
     let largest = cost.iter().filter(|c| c.is_finite()).fold(0.0, |largest: f64, c| largest.max(c.abs()));
-    let mut pricing = Pricing::new(cost, largest);
-    let mut tree = Tree::new(&support.source, &support.target);
+    let (n, m) = cost.dim();
+    let v: Vec<f64> = if env("SK", 0.0) > 0.0 {
+        let a = Array1::from_iter(support.source.iter().map(|&x| x as f64 / UNITS));
+        let b = Array1::from_iter(support.target.iter().map(|&x| x as f64 / UNITS));
+        let p = Problem::new(cost, a.view(), b.view()).unwrap();
+        let r = crate::Sinkhorn::new(env("EPS", 0.01) * largest).unwrap().max_iterations(env("SK", 0.0) as usize).unwrap().solve(&p).unwrap();
+        r.g.to_vec()
+    } else {
+        (0..m).map(|j| cost.column(j).iter().fold(f64::INFINITY, |a, &c| a.min(c))).map(|c| if c.is_finite() { c } else { 0.0 }).collect()
+    };
+    let t1 = t0.elapsed().as_secs_f64();
+    let mut u: Vec<f64> = cost.outer_iter().map(|row| lowest(row, ArrayView1::from(&v[..]))).collect();
+    let keep = env("KEEP", 16.0);
+    let mut v = v;
+    let weight = 4.0 * (n + m) as f64 * largest.max(1e-300);
+    let b = bound(cost, &u, &v, keep);
+    let mut core = Core::new(cost, &u, &v, b, (keep * n as f64) as usize);
+    let mut tree = start::tree(&support.source, &support.target, cost, &u, &v, &core, largest);
     let mut pivots = 0;
-    while let Some((row, column)) = pricing.next(&tree) {
-        if pivots == max_iterations {
-            return Run { tree, pivots, optimal: false };
+    let mut keep_now = keep;
+    let t2 = t0.elapsed().as_secs_f64();
+    let mut log = vec![];
+    let mut scans = 0.0;
+    loop {
+        let before = pivots;
+        core.block = (env("BLOCK", 1.0) * core.block as f64) as usize + 1;
+        loop {
+            let Some((i, j, c)) = core.next(&tree, weight) else { break };
+            if pivots == max_iterations {
+                return Run { tree, pivots, optimal: false };
+            }
+            tree.pivot(i, j, c);
+            pivots += 1;
         }
-        tree.pivot(row, column, cost[[row, column]]);
-        pivots += 1;
+        log.push((core.len(), pivots));
+        if pivots == before {
+            if core.complete && !tree.has_drift() && log.len() > 1 { break; }
+            if !core.complete { keep_now *= 4.0; }
+        }
+        tree.resum();
+        let level = |k: usize| if tree.is_flat() { 0.0 } else { weight * f64::from(tree.level[k]) };
+        for i in 0..n { u[i] = tree.dual[i] + level(i); }
+        for j in 0..m { v[j] = tree.dual[n + j] + level(n + j); }
+        let ts = std::time::Instant::now();
+        let b = bound(cost, &u, &v, keep_now);
+        core = Core::new(cost, &u, &v, b, core.len());
+        scans += ts.elapsed().as_secs_f64();
     }
+    if env("DBG", 0.0) > 0.0 { eprintln!("guess {:.2} start {:.2} total {:.2} scans {:.2} ms {log:?}", t1 * 1e3, t2 * 1e3, t0.elapsed().as_secs_f64() * 1e3, scans * 1e3); }
     Run { tree, pivots, optimal: true }
+}
+
+fn bound(cost: ArrayView2<'_, f64>, u: &[f64], v: &[f64], keep: f64) -> f64 {
+    let (n, m) = cost.dim();
+    let rows = (n / 64).max(16).min(n);
+    let mut sample = Vec::with_capacity(rows * m);
+    for k in 0..rows {
+        let i = k * n / rows;
+        sample.extend(cost.row(i).iter().zip(v).map(|(c, v)| c - v - u[i]));
+    }
+    let rank = ((keep * rows as f64) as usize).min(sample.len() - 1);
+    *sample.select_nth_unstable_by(rank, f64::total_cmp).1
 }
 
 fn finish(problem: &Problem<'_>, support: &Support, costs: &CowArray<'_, f64, Ix2>, run: &Run) -> Coupling {
