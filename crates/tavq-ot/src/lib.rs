@@ -45,6 +45,7 @@ mod points;
 mod problem;
 mod simd;
 mod simd_lanes;
+mod simd_price;
 mod simd_rows;
 #[cfg(target_arch = "x86_64")]
 mod simd_x86;

@@ -168,4 +168,32 @@ impl Links {
         self.next[node as usize] = next;
         self.previous[next as usize] = node;
     }
+
+    /// Whether the order is a preorder of the parents, and sizes and ends are right.
+    #[cfg(test)]
+    pub(crate) fn is_sound(&self) -> bool {
+        let root = self.parent.len() - 1;
+        let (mut order, mut node) = (vec![root], self.next(root));
+        while node != root {
+            order.push(node);
+            node = self.next(node);
+        }
+        let is_below = |mut node: usize, top: usize| {
+            while node != top && node != root {
+                node = self.parent(node);
+            }
+            node == top
+        };
+        let run = |k: usize| order[k..].iter().take_while(|&&node| is_below(node, order[k])).count();
+        let below = |top: usize| order.iter().filter(|&&node| is_below(node, top)).count();
+        order.len() == self.parent.len()
+            && (0..order.len()).all(|k| {
+                let (node, run) = (order[k], run(k));
+                let linked = self.previous[self.next(node)] as usize == node;
+                linked
+                    && run == below(node)
+                    && run == self.size[node] as usize
+                    && self.last[node] as usize == order[k + run - 1]
+            })
+    }
 }

@@ -11,6 +11,7 @@
 //! potential can make a tie look like one.
 
 use crate::exact::links::Links;
+use crate::exact::sum::Sum;
 
 /// Pivots between two sums of all potentials.
 const RESUM: usize = 1024;
@@ -151,8 +152,7 @@ impl Tree {
             self.push(source, sink, apex, leaving.amount);
         }
         let (inner, outer) = if leaving.on_source_side { (source, sink) } else { (sink, source) };
-        let (change, climb) =
-            (cost - self.dual[source] - self.dual[sink], -(self.level[source] + self.level[sink]));
+        let (change, climb) = (cost - self.dual[source] - self.dual[sink], -(self.level[source] + self.level[sink]));
         if self.links.parent(leaving.child) == self.flow.len() {
             self.hung[usize::from(self.is_source(leaving.child))] -= 1;
         }
@@ -247,8 +247,11 @@ impl Tree {
         let mut largest = self.largest_cost;
         while node != root {
             let parent = self.links.parent(node);
-            (self.dual[node], self.level[node]) =
-                if parent == root { (self.arc[node], 1) } else { (self.arc[node] - self.dual[parent], -self.level[parent]) };
+            (self.dual[node], self.level[node]) = if parent == root {
+                (self.arc[node], 1)
+            } else {
+                (self.arc[node] - self.dual[parent], -self.level[parent])
+            };
             largest = largest.max(self.dual[node].abs());
             node = self.links.next(node);
         }
@@ -256,9 +259,12 @@ impl Tree {
         self.since_resum = 0;
     }
 
-    /// Whether a pivot was made since the last [`Tree::resum`].
-    pub(crate) fn has_drift(&self) -> bool {
-        self.since_resum > 0
+    /// The duals as single numbers that rank arcs: an artificial unit counts `weight`.
+    pub(crate) fn prices(&self, weight: f64, u: &mut [f64], v: &mut [f64]) {
+        // The levels cancel in a flat tree, but what rounding they would leave does not.
+        let weight = if self.is_flat() { 0.0 } else { weight };
+        let prices = self.dual.iter().zip(&self.level).map(|(dual, &level)| dual + weight * f64::from(level));
+        u.iter_mut().chain(v).zip(prices).for_each(|(out, price)| *out = price);
     }
 }
 
@@ -307,28 +313,67 @@ impl Forest {
         }
     }
 }
-/// A sum in twice the precision of f64 (two-sum: Knuth 1969), with what bounds its own error.
-#[derive(Default)]
-struct Sum {
-    high: f64,
-    low: f64,
-    magnitude: f64,
-    terms: f64,
-}
 
-impl Sum {
-    fn add(&mut self, value: f64) {
-        let high = self.high + value;
-        let part = high - self.high;
-        self.low += (self.high - (high - part)) + (value - part);
-        self.high = high;
-        self.magnitude += value.abs();
-        self.terms += 1.0;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether every arc without flow points to the root, and flows are never negative.
+    fn is_strongly_feasible(tree: &Tree) -> bool {
+        tree.flow.iter().enumerate().all(|(child, &flow)| flow > 0 || (flow == 0 && tree.is_source(child)))
     }
 
-    /// Whether the sum is below zero whatever its rounding.
-    fn is_negative(&self) -> bool {
-        self.high + self.low < -(self.terms * f64::EPSILON).powi(2) * self.magnitude
+    /// Whether the moved potentials and the order are those that the parents give.
+    fn is_sound(tree: &mut Tree) -> bool {
+        let (dual, level) = (tree.dual.clone(), tree.level.clone());
+        tree.resum();
+        let n = tree.sources;
+        let same = |i: usize, j: usize| {
+            dual[i] + dual[j] == tree.dual[i] + tree.dual[j] && level[i] + level[j] == tree.level[i] + tree.level[j]
+        };
+        tree.links.is_sound() && (0..n).all(|i| (n..dual.len()).all(|j| same(i, j)))
+    }
+
+    fn pivot_to_the_end(tree: &mut Tree, n: usize, cost: impl Fn(usize, usize) -> f64) {
+        let mut pivots = 0;
+        while let Some((i, j)) = (0..n * n).map(|k| (k / n, k % n)).find(|&(i, j)| tree.improves(i, j, cost(i, j))) {
+            tree.pivot(i, j, cost(i, j));
+            assert!(is_strongly_feasible(tree) && is_sound(tree), "after {pivots} pivots");
+            pivots += 1;
+            assert!(pivots < 5000);
+        }
+        assert_eq!(tree.stranded(), 0);
+        for i in 0..n {
+            for j in 0..n {
+                assert!(tree.level[i] + tree.level[n + j] <= 0);
+                assert!(cost(i, j) >= tree.dual[i] + tree.dual[n + j], "({i}, {j})");
+            }
+        }
+    }
+
+    #[test]
+    fn pivots_through_ties_keep_the_tree_strongly_feasible() {
+        const N: usize = 7;
+        let cost = |i: usize, j: usize| ((3 * i + 5 * j + i * j) % 4) as f64;
+        let mut tree = Tree::new(N, &[], &[1; 2 * N], &[0.0; 2 * N], 3.0);
+        pivot_to_the_end(&mut tree, N, cost);
+    }
+
+    #[test]
+    fn pivots_from_a_forest_of_uneven_masses() {
+        const N: usize = 11;
+        let cost = |i: usize, j: usize| ((7 * i + 5 * j + i * j * j) % 17) as f64;
+        let mut left: Vec<i64> =
+            (0..2 * N).map(|k| if k < N { 1 + k as i64 } else { 1 + (2 * N - 1 - k) as i64 }).collect();
+        let mut branches = Vec::new();
+        for (source, sink) in (0..N).map(|k| (k, (3 * k) % N)) {
+            let flow = left[source].min(left[N + sink]);
+            left[source] -= flow;
+            left[N + sink] -= flow;
+            branches.push(Branch { source, sink, flow, cost: cost(source, sink) });
+        }
+        let mut tree = Tree::new(N, &branches, &left, &[2.0; 2 * N], 16.0);
+        assert!(is_strongly_feasible(&tree) && is_sound(&mut tree));
+        pivot_to_the_end(&mut tree, N, cost);
     }
 }
-
