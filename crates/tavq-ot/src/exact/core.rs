@@ -89,10 +89,10 @@ impl Core {
         };
         let (kernel, mut lows) = (Kernel::detect(), vec![0.0; selection.v.len().div_ceil(SPAN)]);
         core.first.push(0);
-        for (row, &u) in selection.cost.outer_iter().zip(selection.u) {
+        for (i, row) in selection.cost.outer_iter().enumerate() {
             if let Some(row) = row.to_slice() {
                 kernel.lows(row, selection.v, &mut lows);
-                core.take(row, u, selection, bound, &lows);
+                core.take(i, row, selection, bound, &lows);
             }
             core.first.push(core.column.len() as u32);
         }
@@ -100,11 +100,15 @@ impl Core {
         core
     }
 
-    fn take(&mut self, row: &[f64], u: f64, selection: &Selection<'_>, bound: f64, lows: &[f64]) {
+    /// Takes the arcs of row `i` up to the bound. Each row begins at another place, so that rows full of ties keep arcs to
+    /// different columns.
+    fn take(&mut self, i: usize, row: &[f64], selection: &Selection<'_>, bound: f64, lows: &[f64]) {
+        let (u, begin) = (selection.u[i], i * lows.len() / selection.u.len());
         let most = CROWDED * selection.keep;
         // Negative arcs are counted apart, so that ties in earlier columns cannot keep them out.
         let mut kept = [0; 2];
-        for (k, _) in lows.iter().enumerate().filter(|&(_, &low)| low - u <= bound) {
+        let spans = (begin..lows.len()).chain(0..begin);
+        for k in spans.filter(|&k| lows[k] - u <= bound) {
             for (j, (&c, &v)) in row.iter().zip(selection.v).enumerate().skip(k * SPAN).take(SPAN) {
                 let reduced = c - v - u;
                 if reduced > bound || c == f64::INFINITY {
@@ -199,6 +203,6 @@ impl Core {
     }
 }
 
-fn is_negative(reduced: f64, c: f64, u: f64, v: f64) -> bool {
+pub(crate) fn is_negative(reduced: f64, c: f64, u: f64, v: f64) -> bool {
     reduced < -ROUNDING * (c.abs() + u.abs() + v.abs())
 }

@@ -4,7 +4,6 @@ use ndarray::{Array1, Array2, ArrayView2};
 use rayon::prelude::*;
 
 use crate::coupling::{Coupling, Objective, Status};
-use crate::exact::support::Support;
 use crate::exact::tree::Tree;
 use crate::measure::dot;
 use crate::problem::{Problem, sum};
@@ -29,15 +28,6 @@ pub(crate) fn potentials(tree: &Tree, cost: ArrayView2<'_, f64>) -> Vec<f64> {
     // In a flat tree every sink has the same level, which moves to the other side.
     let weight = if tree.is_flat() { 0.0 } else { weight };
     sinks.map(|(dual, &level)| dual + weight * f64::from(level)).collect()
-}
-
-/// The potentials of the support among all columns; NaN at the others.
-pub(crate) fn spread(support: &Support, potentials: &[f64], columns: usize) -> Array1<f64> {
-    let mut g = Array1::from_elem(columns, f64::NAN);
-    for (&column, &potential) in support.columns.iter().zip(potentials) {
-        g[column] = potential;
-    }
-    g
 }
 
 /// Feasible duals of every point from potentials of the columns (NaN where there is none yet): c-transforms, which also

@@ -5,6 +5,7 @@
 //! network simplex (`simplex`), equal masses on as many sources as targets can also go through shortest augmenting
 //! paths (`assignment`); a plan of part of the mass is a plan of an extended problem (`partial`).
 
+mod assignment;
 mod core;
 mod finish;
 mod links;
@@ -41,6 +42,21 @@ use crate::problem::{MASS_SLACK, Problem};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Exact {
     max_iterations: usize,
+    algorithm: Algorithm,
+}
+
+/// How [`Exact`] finds the plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Algorithm {
+    /// [`Algorithm::Assignment`] where it can, else [`Algorithm::Simplex`].
+    #[default]
+    Auto,
+    /// Network simplex; any problem.
+    Simplex,
+    /// Shortest augmenting paths (Jonker and Volgenant 1987). For as many sources as targets, all of one mass; points of
+    /// zero mass do not count.
+    Assignment,
 }
 
 impl Default for Exact {
@@ -50,16 +66,23 @@ impl Default for Exact {
 }
 
 impl Exact {
-    /// The simplex without a limit on its pivots.
+    /// The solver that chooses its algorithm and has no limit on its iterations.
     #[must_use]
     pub fn new() -> Self {
-        Self { max_iterations: usize::MAX }
+        Self { max_iterations: usize::MAX, algorithm: Algorithm::Auto }
     }
 
-    /// Ends after this many pivots with [`Status::IterationLimit`] and the plan reached, whose marginals may then
-    /// fall short. At least 1.
+    /// Ends after this many iterations (pivots of the simplex; bids and paths of the assignment) with
+    /// [`Status::IterationLimit`] and the plan reached, whose marginals may then fall short. At least 1.
     pub fn max_iterations(self, max_iterations: usize) -> Result<Self, OtError> {
-        if max_iterations == 0 { Err(OtError::MaxIterations) } else { Ok(Self { max_iterations }) }
+        if max_iterations == 0 { Err(OtError::MaxIterations) } else { Ok(Self { max_iterations, ..self }) }
+    }
+
+    /// Prescribes the algorithm. Solving is then [`OtError::NotAssignment`] for a problem that the assignment is asked for
+    /// and that is none.
+    #[must_use]
+    pub fn algorithm(self, algorithm: Algorithm) -> Self {
+        Self { algorithm, ..self }
     }
 }
 
@@ -68,28 +91,47 @@ impl Solver for Exact {
         problem.check_balanced()?;
         let (a, b) = problem.balanced_masses();
         let support = Support::new(a.view(), b.view(), problem.total_mass());
-        let costs = support.costs(problem.cost());
+        let one_mass = support.one_mass(a.view(), b.view());
+        match (self.algorithm, one_mass) {
+            (Algorithm::Auto | Algorithm::Assignment, Ok(mass)) => self.assign(problem, &support, mass),
+            (Algorithm::Assignment, Err(error)) => Err(error),
+            _ => self.pivot(problem, &support),
+        }
+    }
+}
+
+impl Exact {
+    fn pivot(&self, problem: &Problem<'_>, support: &Support) -> Result<Coupling, OtError> {
+        let (costs, total) = (support.costs(problem.cost()), problem.total_mass());
         let run = simplex::run(&support.source, &support.target, costs.view(), self.max_iterations);
         if run.optimal {
-            check_stranded(run.tree.stranded(), problem.total_mass())?;
+            check_stranded(run.tree.stranded(), total)?;
         }
-        let total = problem.total_mass();
         let mut flows = Vec::new();
         run.tree.for_each_arc(|i, j, flow| {
             if flow > 0 {
                 flows.push((support.rows[i], support.columns[j], flow as f64 / UNITS * total));
             }
         });
-        let potentials = finish::potentials(&run.tree, costs.view());
-        let status = if run.optimal { Status::Converged } else { Status::IterationLimit };
-        Ok(finish::coupling(
-            problem,
-            &flows,
-            &finish::spread(&support, &potentials, problem.dim().1),
-            run.pivots,
-            status,
-        ))
+        let g = support.spread(&finish::potentials(&run.tree, costs.view()), problem.dim().1);
+        Ok(finish::coupling(problem, &flows, &g, run.pivots, status(run.optimal)))
     }
+
+    fn assign(&self, problem: &Problem<'_>, support: &Support, mass: f64) -> Result<Coupling, OtError> {
+        let costs = support.costs(problem.cost());
+        let found = assignment::run(costs.view(), self.max_iterations);
+        if found.optimal && found.stranded > 0 {
+            return Err(OtError::Infeasible { stranded: mass * found.stranded as f64, total: problem.total_mass() });
+        }
+        let pairs = found.columns.iter().enumerate().filter_map(|(i, column)| column.map(|j| (i, j)));
+        let flows: Vec<_> = pairs.map(|(i, j)| (support.rows[i], support.columns[j], mass)).collect();
+        let g = support.spread(&found.prices, problem.dim().1);
+        Ok(finish::coupling(problem, &flows, &g, found.steps, status(found.optimal)))
+    }
+}
+
+fn status(optimal: bool) -> Status {
+    if optimal { Status::Converged } else { Status::IterationLimit }
 }
 
 /// [`OtError::Infeasible`] when more than [`MASS_SLACK`] of `total` cannot move.

@@ -6,18 +6,23 @@ use crate::exact::core::Core;
 use crate::exact::tree::{Branch, Tree};
 use crate::simd::Kernel;
 
-/// `v_j = min_i c_ij` and `u_i = min_j c_ij - v_j`; 0 where every arc is forbidden.
+/// `v_j = min_i c_ij` and the row reduction by it; 0 where every arc is forbidden.
 pub(crate) fn reductions(cost: ArrayView2<'_, f64>) -> (Vec<f64>, Vec<f64>) {
     let kernel = Kernel::detect();
-    let finite = |c: f64| if c == f64::INFINITY { 0.0 } else { c };
     let mut v = vec![f64::INFINITY; cost.ncols()];
     for row in cost.outer_iter().filter_map(|row| row.to_slice()) {
         kernel.lower_all(&mut v, row, 0.0);
     }
-    v.iter_mut().for_each(|v| *v = finite(*v));
+    v.iter_mut().filter(|v| **v == f64::INFINITY).for_each(|v| *v = 0.0);
+    (row_reduction(cost, &v), v)
+}
+
+/// `u_i = min_j c_ij - v_j`; 0 where every arc is forbidden.
+pub(crate) fn row_reduction(cost: ArrayView2<'_, f64>, v: &[f64]) -> Vec<f64> {
+    let kernel = Kernel::detect();
     let rows = cost.outer_iter().filter_map(|row| row.to_slice());
-    let u = rows.map(|row| finite(kernel.lowest(row, &v))).collect();
-    (u, v)
+    let lows = rows.map(|row| kernel.lowest(row, v));
+    lows.map(|low| if low == f64::INFINITY { 0.0 } else { low }).collect()
 }
 
 /// Sends what it can over the arcs of `core` in the order of their reduced costs (>= 0), then what is left row by row over

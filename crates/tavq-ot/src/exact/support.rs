@@ -1,9 +1,14 @@
 //! The points that take part: those of at least one unit of mass.
 
-use ndarray::{Array2, ArrayView1, ArrayView2, CowArray, Ix2};
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, CowArray, Ix2};
+
+use crate::error::OtError;
 
 /// Whole units that the total mass is counted in; sums of them stay far inside i64.
 pub(crate) const UNITS: f64 = (1_u64 << 60) as f64;
+
+/// Masses this close to each other count as one: what normalising equal weights leaves.
+const ONE_MASS: f64 = 4.0 * f64::EPSILON;
 
 /// The points of positive mass, and their masses in units.
 pub(crate) struct Support {
@@ -25,6 +30,25 @@ impl Support {
             *largest += missing.abs();
         }
         Self { rows, columns, source, target }
+    }
+
+    /// The mass that every point has, when the problem is an assignment.
+    pub(crate) fn one_mass(&self, a: ArrayView1<'_, f64>, b: ArrayView1<'_, f64>) -> Result<f64, OtError> {
+        let (sources, targets) = (self.rows.len(), self.columns.len());
+        let masses = || self.rows.iter().map(|&i| a[i]).chain(self.columns.iter().map(|&j| b[j]));
+        let (low, high) =
+            masses().fold((f64::INFINITY, 0.0), |(low, high): (f64, f64), mass| (low.min(mass), high.max(mass)));
+        if sources != targets || high - low > ONE_MASS * high {
+            return Err(OtError::NotAssignment { sources, targets, lowest: low, highest: high });
+        }
+        Ok(0.5 * (low + high))
+    }
+
+    /// Potentials of the support's columns among all columns; NaN at the others.
+    pub(crate) fn spread(&self, potentials: &[f64], columns: usize) -> Array1<f64> {
+        let mut g = Array1::from_elem(columns, f64::NAN);
+        self.columns.iter().zip(potentials).for_each(|(&column, &potential)| g[column] = potential);
+        g
     }
 
     /// The cost between points of the support, with contiguous rows.
