@@ -40,9 +40,19 @@ pub(crate) struct Matching {
     pub(crate) optimal: bool,
 }
 
-/// The cheapest assignment of the rows of `cost` (n x n, contiguous rows, +inf forbidden) to its columns.
-pub(crate) fn run(cost: ArrayView2<'_, f64>, max_steps: usize) -> Matching {
-    let mut state = State::new(cost, max_steps);
+/// What a run may cost.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Bids and paths.
+    pub(crate) steps: usize,
+    /// Arcs that the searches for a path look at; costs in few dimensions make paths that touch most of the core.
+    pub(crate) work: usize,
+}
+
+/// The cheapest assignment of the rows of `cost` (n x n, contiguous rows, +inf forbidden) to its columns; the prices so far
+/// when the work ran out.
+pub(crate) fn run(cost: ArrayView2<'_, f64>, limits: Limits) -> Result<Matching, Vec<f64>> {
+    let mut state = State::new(cost, limits.steps);
     let (mut free, mut optimal, mut stranded) = (VecDeque::new(), true, 0);
     for _ in 0..CORES {
         if optimal {
@@ -52,9 +62,12 @@ pub(crate) fn run(cost: ArrayView2<'_, f64>, max_steps: usize) -> Matching {
     }
     while optimal && !free.is_empty() {
         for row in free.drain(..) {
-            if state.steps == max_steps {
+            if state.steps == limits.steps {
                 optimal = false;
                 break;
+            }
+            if state.work > limits.work {
+                return Err(state.v);
             }
             state.steps += 1;
             stranded += usize::from(!state.augment(row as usize));
@@ -65,7 +78,7 @@ pub(crate) fn run(cost: ArrayView2<'_, f64>, max_steps: usize) -> Matching {
         }
     }
     let columns = state.column_of.iter().map(|&j| (j != NONE).then_some(j as usize)).collect();
-    Matching { columns, prices: state.v, stranded, steps: state.steps, optimal }
+    Ok(Matching { columns, prices: state.v, stranded, steps: state.steps, optimal })
 }
 
 struct State<'a> {
@@ -76,6 +89,7 @@ struct State<'a> {
     row_of: Vec<u32>,
     steps: usize,
     max_steps: usize,
+    work: usize,
     search: Search,
 }
 
@@ -95,7 +109,6 @@ struct Search {
 impl<'a> State<'a> {
     fn new(cost: ArrayView2<'a, f64>, max_steps: usize) -> Self {
         let n = cost.nrows();
-        let (_, v) = start::reductions(cost);
         let search = Search {
             distance: vec![f64::INFINITY; n],
             from: vec![NONE; n],
@@ -105,7 +118,17 @@ impl<'a> State<'a> {
             heap: BinaryHeap::new(),
         };
         let (column_of, row_of) = (vec![NONE; n], vec![NONE; n]);
-        Self { cost, arcs: vec![Vec::new(); n], v, column_of, row_of, steps: 0, max_steps, search }
+        Self {
+            cost,
+            arcs: vec![Vec::new(); n],
+            v: start::column_reduction(cost),
+            column_of,
+            row_of,
+            steps: 0,
+            max_steps,
+            work: 0,
+            search,
+        }
     }
 
     /// Starts over with the core that the prices give; every row is free.
@@ -207,6 +230,7 @@ impl<'a> State<'a> {
     }
 
     fn relax(&mut self, row: usize, base: f64, length: f64) {
+        self.work += self.arcs[row].len();
         for &(j, c) in &self.arcs[row] {
             self.search.reach(row, j, length + (c - self.v[j as usize] - base).max(0.0));
         }
@@ -215,6 +239,7 @@ impl<'a> State<'a> {
     /// The same over all allowed arcs, which count as no shorter than 0 and as leading no nearer than `farthest`, where the
     /// core ended. A row whose arc was lengthened so gets a potential that is too low, which the arcs of the core allow.
     fn relax_all(&mut self, row: usize, base: f64, length: f64, farthest: f64) {
+        self.work += self.v.len();
         for (j, (&c, &v)) in self.cost.row(row).iter().zip(&self.v).enumerate() {
             if c < f64::INFINITY {
                 self.search.reach(row, j as u32, (length + (c - v - base).max(0.0)).max(farthest));
@@ -300,6 +325,10 @@ mod tests {
 
     use super::*;
 
+    fn solve(cost: &Array2<f64>) -> Matching {
+        run(cost.view(), Limits { steps: usize::MAX, work: usize::MAX }).unwrap()
+    }
+
     fn cost_of(cost: &Array2<f64>, matching: &Matching) -> f64 {
         let mut taken = vec![false; cost.ncols()];
         let columns = matching.columns.iter().map(|column| column.unwrap());
@@ -335,7 +364,7 @@ mod tests {
                 let number =
                     |(i, j): (usize, usize)| (31 * i * i + 17 * j + 13 * i * j * (seed + 1) + 7 * seed) % modulus;
                 let cost = Array2::from_shape_fn((n, n), |place| number(place) as f64);
-                let matching = run(cost.view(), usize::MAX);
+                let matching = solve(&cost);
                 assert!(matching.optimal && matching.stranded == 0);
                 assert_eq!(cost_of(&cost, &matching), cheapest(&cost, 0, &mut vec![false; n]), "{cost}");
             }
@@ -346,7 +375,7 @@ mod tests {
     fn rows_without_a_path_are_counted() {
         // The first four rows share three columns.
         let cost = Array2::from_shape_fn((6, 6), |(i, j)| if i < 4 && j >= 3 { f64::INFINITY } else { (i * j) as f64 });
-        let matching = run(cost.view(), usize::MAX);
+        let matching = solve(&cost);
         assert_eq!(matching.stranded, 1);
     }
 
@@ -354,12 +383,12 @@ mod tests {
     fn a_core_without_an_assignment_is_left() {
         // Ties fill the core of each row with its first columns.
         let constant = Array2::from_elem((200, 200), 2.0);
-        assert_eq!(cost_of(&constant, &run(constant.view(), usize::MAX)), 400.0);
+        assert_eq!(cost_of(&constant, &solve(&constant)), 400.0);
         // Every row likes the same few columns.
         let hub = Array2::from_shape_fn((150, 150), |(i, j)| if j < 3 { 0.0 } else { 1e3 + ((i * j) % 11) as f64 });
-        let best = crate::exact::simplex::run(&[1; 150], &[1; 150], hub.view(), usize::MAX);
+        let best = crate::exact::simplex::run(&[1; 150], &[1; 150], hub.view(), usize::MAX, None);
         let mut expected = 0.0;
         best.tree.for_each_arc(|i, j, flow| expected += flow as f64 * hub[[i, j]]);
-        assert_eq!(cost_of(&hub, &run(hub.view(), usize::MAX)), expected);
+        assert_eq!(cost_of(&hub, &solve(&hub)), expected);
     }
 }

@@ -18,6 +18,7 @@ mod tree;
 use crate::Solver;
 use crate::coupling::{Coupling, Status};
 use crate::error::OtError;
+use crate::exact::assignment::{Limits, Matching};
 use crate::exact::support::{Support, UNITS};
 use crate::problem::{MASS_SLACK, Problem};
 
@@ -92,18 +93,24 @@ impl Solver for Exact {
         let (a, b) = problem.balanced_masses();
         let support = Support::new(a.view(), b.view(), problem.total_mass());
         let one_mass = support.one_mass(a.view(), b.view());
-        match (self.algorithm, one_mass) {
-            (Algorithm::Auto | Algorithm::Assignment, Ok(mass)) => self.assign(problem, &support, mass),
-            (Algorithm::Assignment, Err(error)) => Err(error),
-            _ => self.pivot(problem, &support),
+        let (mass, work) = match (self.algorithm, one_mass) {
+            (Algorithm::Assignment, mass) => (mass?, usize::MAX),
+            // What this costs is little beside the simplex, which goes on from the prices found.
+            (Algorithm::Auto, Ok(mass)) => (mass, support.rows.len() * support.columns.len() / 2),
+            _ => return self.pivot(problem, &support, None),
+        };
+        let costs = support.costs(problem.cost());
+        match assignment::run(costs.view(), Limits { steps: self.max_iterations, work }) {
+            Ok(found) => assigned(problem, &support, mass, &found),
+            Err(prices) => self.pivot(problem, &support, Some(prices)),
         }
     }
 }
 
 impl Exact {
-    fn pivot(&self, problem: &Problem<'_>, support: &Support) -> Result<Coupling, OtError> {
+    fn pivot(&self, problem: &Problem<'_>, support: &Support, guess: Option<Vec<f64>>) -> Result<Coupling, OtError> {
         let (costs, total) = (support.costs(problem.cost()), problem.total_mass());
-        let run = simplex::run(&support.source, &support.target, costs.view(), self.max_iterations);
+        let run = simplex::run(&support.source, &support.target, costs.view(), self.max_iterations, guess);
         if run.optimal {
             check_stranded(run.tree.stranded(), total)?;
         }
@@ -116,18 +123,16 @@ impl Exact {
         let g = support.spread(&finish::potentials(&run.tree, costs.view()), problem.dim().1);
         Ok(finish::coupling(problem, &flows, &g, run.pivots, status(run.optimal)))
     }
+}
 
-    fn assign(&self, problem: &Problem<'_>, support: &Support, mass: f64) -> Result<Coupling, OtError> {
-        let costs = support.costs(problem.cost());
-        let found = assignment::run(costs.view(), self.max_iterations);
-        if found.optimal && found.stranded > 0 {
-            return Err(OtError::Infeasible { stranded: mass * found.stranded as f64, total: problem.total_mass() });
-        }
-        let pairs = found.columns.iter().enumerate().filter_map(|(i, column)| column.map(|j| (i, j)));
-        let flows: Vec<_> = pairs.map(|(i, j)| (support.rows[i], support.columns[j], mass)).collect();
-        let g = support.spread(&found.prices, problem.dim().1);
-        Ok(finish::coupling(problem, &flows, &g, found.steps, status(found.optimal)))
+fn assigned(problem: &Problem<'_>, support: &Support, mass: f64, found: &Matching) -> Result<Coupling, OtError> {
+    if found.optimal && found.stranded > 0 {
+        return Err(OtError::Infeasible { stranded: mass * found.stranded as f64, total: problem.total_mass() });
     }
+    let pairs = found.columns.iter().enumerate().filter_map(|(i, column)| column.map(|j| (i, j)));
+    let flows: Vec<_> = pairs.map(|(i, j)| (support.rows[i], support.columns[j], mass)).collect();
+    let g = support.spread(&found.prices, problem.dim().1);
+    Ok(finish::coupling(problem, &flows, &g, found.steps, status(found.optimal)))
 }
 
 fn status(optimal: bool) -> Status {
@@ -148,6 +153,6 @@ pub(crate) fn check_feasible(problem: &Problem<'_>) -> Result<(), OtError> {
     if costs.iter().all(|&c| c == 0.0) {
         return Ok(());
     }
-    let run = simplex::run(&support.source, &support.target, costs.view(), usize::MAX);
+    let run = simplex::run(&support.source, &support.target, costs.view(), usize::MAX, None);
     check_stranded(run.tree.stranded(), problem.total_mass())
 }

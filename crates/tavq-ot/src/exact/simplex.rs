@@ -18,12 +18,20 @@ pub(crate) struct Run {
     pub(crate) optimal: bool,
 }
 
-/// Moves `source` to `target` (whole units > 0 with one total) at `cost` (contiguous rows, +inf forbidden).
-pub(crate) fn run(source: &[i64], target: &[i64], cost: ArrayView2<'_, f64>, max_iterations: usize) -> Run {
+/// Moves `source` to `target` (whole units > 0 with one total) at `cost` (contiguous rows, +inf forbidden), from a guess of
+/// the sinks' duals, or from the column reduction.
+pub(crate) fn run(
+    source: &[i64],
+    target: &[i64],
+    cost: ArrayView2<'_, f64>,
+    max_iterations: usize,
+    guess: Option<Vec<f64>>,
+) -> Run {
     let (n, m) = cost.dim();
     let largest = cost.iter().filter(|c| c.is_finite()).fold(0.0, |largest: f64, c| largest.max(c.abs()));
     let weight = 4.0 * (n + m) as f64 * largest.max(1e-300);
-    let (mut u, mut v) = start::reductions(cost);
+    let mut v = guess.unwrap_or_else(|| start::column_reduction(cost));
+    let mut u = start::row_reduction(cost, &v);
     let mut keep = KEEP;
     let mut core = Core::new(&Selection { cost, u: &u, v: &v, keep }, weight);
     let mut tree = start::greedy((source, target), cost, (&u, &v), &core, largest);

@@ -6,15 +6,15 @@ use crate::exact::core::Core;
 use crate::exact::tree::{Branch, Tree};
 use crate::simd::Kernel;
 
-/// `v_j = min_i c_ij` and the row reduction by it; 0 where every arc is forbidden.
-pub(crate) fn reductions(cost: ArrayView2<'_, f64>) -> (Vec<f64>, Vec<f64>) {
+/// `v_j = min_i c_ij`; 0 where every arc is forbidden.
+pub(crate) fn column_reduction(cost: ArrayView2<'_, f64>) -> Vec<f64> {
     let kernel = Kernel::detect();
     let mut v = vec![f64::INFINITY; cost.ncols()];
     for row in cost.outer_iter().filter_map(|row| row.to_slice()) {
         kernel.lower_all(&mut v, row, 0.0);
     }
     v.iter_mut().filter(|v| **v == f64::INFINITY).for_each(|v| *v = 0.0);
-    (row_reduction(cost, &v), v)
+    v
 }
 
 /// `u_i = min_j c_ij - v_j`; 0 where every arc is forbidden.
