@@ -54,7 +54,7 @@ mod sinkhorn;
 pub use batch::solve_batch;
 pub use coupling::{Coupling, Objective, Status};
 pub use error::{OtError, Side};
-pub use exact::{Algorithm, Exact};
+pub use exact::{Algorithm, Exact, ExactPartial};
 pub use points::{Metric, Points};
 pub use problem::{MASS_SLACK, Problem};
 pub use sinkhorn::{Acceleration, Form, Precision, Sinkhorn};

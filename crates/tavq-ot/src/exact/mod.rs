@@ -9,11 +9,14 @@ mod assignment;
 mod core;
 mod finish;
 mod links;
+mod partial;
 mod simplex;
 mod start;
 mod sum;
 mod support;
 mod tree;
+
+pub use partial::ExactPartial;
 
 use crate::Solver;
 use crate::coupling::{Coupling, Status};
@@ -155,4 +158,11 @@ pub(crate) fn check_feasible(problem: &Problem<'_>) -> Result<(), OtError> {
     }
     let run = simplex::run(&support.source, &support.target, costs.view(), usize::MAX, None);
     check_stranded(run.tree.stranded(), problem.total_mass())
+}
+
+/// [`OtError::PartialMassTooLarge`] for more than the smaller total, [`OtError::Infeasible`] when the forbidden arcs cannot
+/// carry `mass`; free when there is no forbidden arc.
+#[allow(dead_code)]
+pub(crate) fn check_partial(problem: &Problem<'_>, mass: f64) -> Result<(), OtError> {
+    if problem.has_forbidden_arcs() { partial::check(problem, mass) } else { Ok(()) }
 }
