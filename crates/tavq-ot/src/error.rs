@@ -276,6 +276,20 @@ pub enum OtError {
         /// Steps of the conjugate gradient.
         iterations: usize,
     },
+    /// An assignment was asked for where the points of positive mass are not as many sources as targets of one mass.
+    #[error(
+        "assignment: expected as many sources as targets, all of one mass, found {sources} sources and {targets} targets of masses from {lowest} to {highest}"
+    )]
+    NotAssignment {
+        /// Sources of positive mass.
+        sources: usize,
+        /// Targets of positive mass.
+        targets: usize,
+        /// Smallest positive mass of both sides.
+        lowest: f64,
+        /// Largest mass of both sides.
+        highest: f64,
+    },
     /// The entropic strength is not a usable positive number.
     #[error("epsilon: expected a number between 1e-150 and 1e150, found {value}")]
     Epsilon {

@@ -46,6 +46,7 @@ mod points;
 mod problem;
 mod simd;
 mod simd_lanes;
+mod simd_price;
 mod simd_rows;
 #[cfg(target_arch = "x86_64")]
 mod simd_x86;
@@ -54,7 +55,7 @@ mod sinkhorn;
 pub use batch::solve_batch;
 pub use coupling::{Coupling, Objective, Potentials, Reference, Status};
 pub use error::{OtError, Side};
-pub use exact::Exact;
+pub use exact::{Algorithm, Exact, ExactPartial};
 pub use gradients::{Gradients, PointGradients};
 pub use points::{Metric, Points};
 pub use problem::{MASS_SLACK, Problem};

@@ -1,18 +1,29 @@
-//! The exact solver: primal network simplex on the bipartite graph of sources and targets.
+//! The exact solvers.
 //!
 //! Masses are counted in whole units of 2^-60 of the total, so flows, ties and feasibility are exact; costs and
-//! duals stay f64. Points of zero mass take no part in the tree and get their duals afterwards.
+//! duals stay f64. Points of zero mass take no part and get their duals afterwards (`finish`). Any masses go through the
+//! network simplex (`simplex`), equal masses on as many sources as targets can also go through shortest augmenting
+//! paths (`assignment`); a plan of part of the mass is a plan of an extended problem (`partial`).
 
-mod pricing;
+mod assignment;
+mod core;
+mod finish;
+mod links;
+mod partial;
+mod simplex;
+mod start;
+mod sum;
+mod support;
 mod tree;
 
-use ndarray::{Array1, Array2, ArrayView1, ArrayView2, CowArray, Ix2};
+pub use partial::ExactPartial;
 
-use crate::coupling::{Coupling, Objective, Status};
+use crate::Solver;
+use crate::coupling::{Coupling, Status};
 use crate::error::OtError;
-use crate::measure::{dot, marginal_error, transport_cost};
+use crate::exact::assignment::{Limits, Matching};
+use crate::exact::support::{Support, UNITS};
 use crate::problem::{MASS_SLACK, Problem};
-use crate::{Solver, exact::pricing::Pricing, exact::tree::Tree};
 
 /// Exact optimal transport by the primal network simplex (Dantzig 1951; strongly feasible trees: Cunningham 1976;
 /// block pricing: Grigoriadis 1986). Any masses, any costs, forbidden arcs.
@@ -35,6 +46,21 @@ use crate::{Solver, exact::pricing::Pricing, exact::tree::Tree};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Exact {
     max_iterations: usize,
+    algorithm: Algorithm,
+}
+
+/// How [`Exact`] finds the plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Algorithm {
+    /// [`Algorithm::Assignment`] where it can, else [`Algorithm::Simplex`].
+    #[default]
+    Auto,
+    /// Network simplex; any problem.
+    Simplex,
+    /// Shortest augmenting paths (Jonker and Volgenant 1987). For as many sources as targets, all of one mass; points of
+    /// zero mass do not count.
+    Assignment,
 }
 
 impl Default for Exact {
@@ -44,173 +70,99 @@ impl Default for Exact {
 }
 
 impl Exact {
-    /// The simplex without a limit on its pivots.
+    /// The solver that chooses its algorithm and has no limit on its iterations.
     #[must_use]
     pub fn new() -> Self {
-        Self { max_iterations: usize::MAX }
+        Self { max_iterations: usize::MAX, algorithm: Algorithm::Auto }
     }
 
-    /// Ends after this many pivots with [`Status::IterationLimit`] and the plan reached, whose marginals may then
-    /// fall short. At least 1.
+    /// Ends after this many iterations (pivots of the simplex; bids and paths of the assignment) with
+    /// [`Status::IterationLimit`] and the plan reached, whose marginals may then fall short. At least 1.
     pub fn max_iterations(self, max_iterations: usize) -> Result<Self, OtError> {
-        if max_iterations == 0 { Err(OtError::MaxIterations) } else { Ok(Self { max_iterations }) }
+        if max_iterations == 0 { Err(OtError::MaxIterations) } else { Ok(Self { max_iterations, ..self }) }
+    }
+
+    /// Prescribes the algorithm. Solving is then [`OtError::NotAssignment`] for a problem that the assignment is asked for
+    /// and that is none.
+    #[must_use]
+    pub fn algorithm(self, algorithm: Algorithm) -> Self {
+        Self { algorithm, ..self }
     }
 }
 
 impl Solver for Exact {
     fn solve(&self, problem: &Problem<'_>) -> Result<Coupling, OtError> {
         problem.check_balanced()?;
-        let support = Support::new(problem);
+        let (a, b) = problem.balanced_masses();
+        let support = Support::new(a.view(), b.view(), problem.total_mass());
+        let one_mass = support.one_mass(a.view(), b.view());
+        let (mass, work) = match (self.algorithm, one_mass) {
+            (Algorithm::Assignment, mass) => (mass?, usize::MAX),
+            // What this costs is little beside the simplex, which goes on from the prices found.
+            (Algorithm::Auto, Ok(mass)) => (mass, support.rows.len() * support.columns.len() / 2),
+            _ => return self.pivot(problem, &support, None),
+        };
         let costs = support.costs(problem.cost());
-        let run = run(&support, costs.view(), self.max_iterations);
-        if run.optimal && run.tree.stranded() as f64 > MASS_SLACK * UNITS {
-            let stranded = run.tree.stranded() as f64 / UNITS * problem.total_mass();
-            return Err(OtError::Infeasible { stranded, total: problem.total_mass() });
+        match assignment::run(costs.view(), Limits { steps: self.max_iterations, work }) {
+            Ok(found) => assigned(problem, &support, mass, &found),
+            Err(prices) => self.pivot(problem, &support, Some(prices)),
         }
-        Ok(finish(problem, &support, &costs, &run))
     }
+}
+
+impl Exact {
+    fn pivot(&self, problem: &Problem<'_>, support: &Support, guess: Option<Vec<f64>>) -> Result<Coupling, OtError> {
+        let (costs, total) = (support.costs(problem.cost()), problem.total_mass());
+        let run = simplex::run(&support.source, &support.target, costs.view(), self.max_iterations, guess);
+        if run.optimal {
+            check_stranded(run.tree.stranded(), total)?;
+        }
+        let mut flows = Vec::new();
+        run.tree.for_each_arc(|i, j, flow| {
+            if flow > 0 {
+                flows.push((support.rows[i], support.columns[j], flow as f64 / UNITS * total));
+            }
+        });
+        let g = support.spread(&finish::potentials(&run.tree, costs.view()), problem.dim().1);
+        Ok(finish::coupling(problem, &flows, &g, run.pivots, status(run.optimal)))
+    }
+}
+
+fn assigned(problem: &Problem<'_>, support: &Support, mass: f64, found: &Matching) -> Result<Coupling, OtError> {
+    if found.optimal && found.stranded > 0 {
+        return Err(OtError::Infeasible { stranded: mass * found.stranded as f64, total: problem.total_mass() });
+    }
+    let pairs = found.columns.iter().enumerate().filter_map(|(i, column)| column.map(|j| (i, j)));
+    let flows: Vec<_> = pairs.map(|(i, j)| (support.rows[i], support.columns[j], mass)).collect();
+    let g = support.spread(&found.prices, problem.dim().1);
+    Ok(finish::coupling(problem, &flows, &g, found.steps, status(found.optimal)))
+}
+
+fn status(optimal: bool) -> Status {
+    if optimal { Status::Converged } else { Status::IterationLimit }
+}
+
+/// [`OtError::Infeasible`] when more than [`MASS_SLACK`] of `total` cannot move.
+fn check_stranded(units: i64, total: f64) -> Result<(), OtError> {
+    let share = units as f64 / UNITS;
+    if share > MASS_SLACK { Err(OtError::Infeasible { stranded: share * total, total }) } else { Ok(()) }
 }
 
 /// Whether the finite costs can carry the masses: the same simplex over costs of 0.
 pub(crate) fn check_feasible(problem: &Problem<'_>) -> Result<(), OtError> {
-    let support = Support::new(problem);
+    let (a, b) = problem.balanced_masses();
+    let support = Support::new(a.view(), b.view(), problem.total_mass());
     let costs = support.costs(problem.cost()).mapv(|c| if c == f64::INFINITY { c } else { 0.0 });
     if costs.iter().all(|&c| c == 0.0) {
         return Ok(());
     }
-    let stranded = run(&support, costs.view(), usize::MAX).tree.stranded() as f64 / UNITS;
-    if stranded > MASS_SLACK {
-        let total = problem.total_mass();
-        return Err(OtError::Infeasible { stranded: stranded * total, total });
-    }
-    Ok(())
+    let run = simplex::run(&support.source, &support.target, costs.view(), usize::MAX, None);
+    check_stranded(run.tree.stranded(), problem.total_mass())
 }
 
-/// Whole units that the total mass is counted in; sums of them stay far inside i64.
-const UNITS: f64 = (1_u64 << 60) as f64;
-
-/// The points of positive mass, and their masses in units.
-struct Support {
-    rows: Vec<usize>,
-    columns: Vec<usize>,
-    source: Vec<i64>,
-    target: Vec<i64>,
-}
-
-impl Support {
-    fn new(problem: &Problem<'_>) -> Self {
-        let (a, b) = problem.balanced_masses();
-        let (rows, mut source) = units(a.view(), problem.total_mass());
-        let (columns, mut target) = units(b.view(), problem.total_mass());
-        // Rounding leaves a few hundred units between the sides; the largest mass of the lighter side takes them.
-        let missing = source.iter().sum::<i64>() - target.iter().sum::<i64>();
-        let lighter = if missing > 0 { &mut target } else { &mut source };
-        if let Some(largest) = lighter.iter_mut().rev().max_by_key(|mass| **mass) {
-            *largest += missing.abs();
-        }
-        Self { rows, columns, source, target }
-    }
-
-    /// The cost between points of the support, with contiguous rows.
-    fn costs<'c>(&self, cost: ArrayView2<'c, f64>) -> CowArray<'c, f64, Ix2> {
-        if (self.rows.len(), self.columns.len()) == cost.dim() && cost.is_standard_layout() {
-            return CowArray::from(cost);
-        }
-        CowArray::from(Array2::from_shape_fn((self.rows.len(), self.columns.len()), |(i, j)| {
-            cost[[self.rows[i], self.columns[j]]]
-        }))
-    }
-}
-
-/// Places and units of the masses that are at least one unit.
-fn units(masses: ArrayView1<'_, f64>, total: f64) -> (Vec<usize>, Vec<i64>) {
-    masses.iter().map(|mass| (mass / total * UNITS).round() as i64).enumerate().filter(|&(_, units)| units > 0).unzip()
-}
-
-/// Where the simplex ended.
-struct Run {
-    tree: Tree,
-    pivots: usize,
-    optimal: bool,
-}
-
-fn run(support: &Support, cost: ArrayView2<'_, f64>, max_iterations: usize) -> Run {
-    let largest = cost.iter().filter(|c| c.is_finite()).fold(0.0, |largest: f64, c| largest.max(c.abs()));
-    let mut pricing = Pricing::new(cost, largest);
-    let mut tree = Tree::new(&support.source, &support.target);
-    let mut pivots = 0;
-    while let Some((row, column)) = pricing.next(&tree) {
-        if pivots == max_iterations {
-            return Run { tree, pivots, optimal: false };
-        }
-        tree.pivot(row, column, cost[[row, column]]);
-        pivots += 1;
-    }
-    Run { tree, pivots, optimal: true }
-}
-
-fn finish(problem: &Problem<'_>, support: &Support, costs: &CowArray<'_, f64, Ix2>, run: &Run) -> Coupling {
-    let total = problem.total_mass();
-    let mut plan = Array2::zeros(problem.dim());
-    run.tree.for_each_arc(|i, j, flow| {
-        plan[[support.rows[i], support.columns[j]]] = flow as f64 / UNITS * total;
-    });
-    let (a, b) = problem.balanced_masses();
-    let (f, g) = duals(problem, support, costs, &run.tree);
-    let value = transport_cost(plan.view(), problem.cost());
-    Coupling {
-        value,
-        regularized_value: value,
-        dual_value: dot(a.view(), f.view()) + dot(b.view(), g.view()),
-        marginal_error: marginal_error(plan.view(), a.view(), b.view()),
-        iterations: run.pivots,
-        status: if run.optimal { Status::Converged } else { Status::IterationLimit },
-        objective: Objective::Linear,
-        plan,
-        f,
-        g,
-    }
-}
-
-/// Feasible duals of every point.
-///
-/// The two parts of the tree's duals are joined with the smallest weight that keeps every arc feasible; two
-/// c-transforms then give the points outside the tree theirs, and lift what rounding (or an early end) left low.
-fn duals(
-    problem: &Problem<'_>,
-    support: &Support,
-    costs: &CowArray<'_, f64, Ix2>,
-    tree: &Tree,
-) -> (Array1<f64>, Array1<f64>) {
-    let sources = support.rows.len();
-    let mut weight = 0.0_f64;
-    for ((i, j), &c) in costs.indexed_iter() {
-        let levels = tree.level[i] + tree.level[sources + j];
-        if levels < 0 && c.is_finite() {
-            weight = weight.max((tree.dual[i] + tree.dual[sources + j] - c) / f64::from(-levels));
-        }
-    }
-    let mut g = Array1::from_elem(problem.dim().1, f64::NAN);
-    for (j, &column) in support.columns.iter().enumerate() {
-        g[column] = tree.dual[sources + j] + weight * f64::from(tree.level[sources + j]);
-    }
-    let cost = problem.cost();
-    let f = cost.outer_iter().map(|row| lowest(row, g.view())).collect::<Array1<f64>>();
-    for (j, column) in cost.columns().into_iter().enumerate() {
-        if g[j].is_nan() {
-            g[j] = lowest(column, f.view());
-        }
-    }
-    (f, g)
-}
-
-/// `min_k (cost_k - potential_k)` over the potentials that exist (are no NaN); 0 when every such arc is forbidden.
-fn lowest(costs: ArrayView1<'_, f64>, potentials: ArrayView1<'_, f64>) -> f64 {
-    let low = costs.iter().zip(potentials).map(|(c, p)| c - p).fold(f64::INFINITY, f64::min);
-    if low == f64::INFINITY { 0.0 } else { low }
-}
-
-/// Whether the finite costs can carry this `mass` of a partial plan.
-pub(crate) fn check_partial(_problem: &Problem<'_>, _mass: f64) -> Result<(), OtError> {
-    Ok(())
+/// [`OtError::PartialMassTooLarge`] for more than the smaller total, [`OtError::Infeasible`] when the forbidden arcs cannot
+/// carry `mass`; free when there is no forbidden arc.
+#[allow(dead_code)]
+pub(crate) fn check_partial(problem: &Problem<'_>, mass: f64) -> Result<(), OtError> {
+    if problem.has_forbidden_arcs() { partial::check(problem, mass) } else { Ok(()) }
 }
