@@ -121,7 +121,8 @@ impl Coupling {
     pub fn gradients(&self, problem: &Problem<'_>) -> Result<Gradients, OtError> {
         self.check_shape(problem)?;
         let share = self.shares(problem);
-        let [total_a, total_b] = [problem.source(), problem.target()].map(|masses| sum(masses.iter().copied()));
+        let (a, b) = problem.masses_of(self.objective);
+        let [total_a, total_b] = [a, b].map(|masses| sum(masses.iter().copied()));
         let (source, target) = match self.objective {
             Objective::Linear | Objective::Entropic { .. } => (self.f.clone(), self.g.clone()),
             Objective::Unbalanced { reference, epsilon, strengths } => {
@@ -211,7 +212,7 @@ impl Coupling {
         let (plan, f, g) =
             if side == 0 { (self.plan.view(), &self.f, &self.g) } else { (self.plan.t(), &self.g, &self.f) };
         let unit = if matches!(self.objective, Objective::Entropic { .. }) { problem.total_mass() } else { 1.0 };
-        let (masses, others) = problem.balanced_masses();
+        let (masses, others) = problem.masses_of(self.objective);
         let mean = |i: usize| {
             let (costs, mass) = (problem.cost(), masses[i]);
             let terms = (0..g.len()).map(|k| {

@@ -4,6 +4,7 @@
 use ndarray::{Array1, ArrayView1, ArrayView2, Axis};
 use rayon::prelude::*;
 
+use crate::coupling::Objective;
 use crate::error::{OtError, Side};
 
 /// Relative difference of the two totals that is still taken as equal; it covers masses rounded to f32.
@@ -109,6 +110,16 @@ impl<'a> Problem<'a> {
     #[must_use]
     pub fn balanced_masses(&self) -> (Array1<f64>, Array1<f64>) {
         (&self.source * self.factors[0], &self.target * self.factors[1])
+    }
+
+    /// The masses that an objective is about: balanced where it prescribes both marginals, as given otherwise.
+    pub(crate) fn masses_of(&self, objective: Objective) -> (Array1<f64>, Array1<f64>) {
+        let prescribed = match objective {
+            Objective::Linear | Objective::Entropic { .. } => true,
+            Objective::Unbalanced { strengths, .. } => strengths == [f64::INFINITY; 2],
+            Objective::Partial { .. } | Objective::EntropicPartial { .. } => false,
+        };
+        if prescribed { self.balanced_masses() } else { (self.source.to_owned(), self.target.to_owned()) }
     }
 
     /// The same problem with the two sides exchanged.

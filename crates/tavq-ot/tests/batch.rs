@@ -1,7 +1,13 @@
 //! Batches and threads: same answers, same bits.
 
 use ndarray::{Array1, Array2};
-use tavq_ot::{Coupling, Exact, OtError, Problem, Sinkhorn, Solver, solve_batch};
+use tavq_ot::{
+    Acceleration, EntropicPartial, Exact, Form, Metric, OtError, Points, Precision, Problem, Sinkhorn, Solver,
+    Unbalanced, solve_batch,
+};
+
+mod common;
+use common::points;
 
 fn noise(n: usize, seed: u64) -> Vec<f64> {
     let mut state = seed;
@@ -54,13 +60,38 @@ fn an_infeasible_problem_does_not_touch_its_neighbours() {
 
 #[test]
 fn one_thread_and_eight_give_the_same_bits() {
-    // Large enough that the sweep is cut into blocks.
-    let owned = Owned::new(300, 257, 5);
-    let solve = |count: usize| -> Coupling {
-        let solver = Sinkhorn::new(0.01).unwrap().max_iterations(60).unwrap();
-        threads(count, || solver.solve(&owned.problem()).unwrap())
+    // Large enough that the sweeps are cut into blocks.
+    let owned = Owned::new(700, 523, 5);
+    let sinkhorn = Sinkhorn::new(0.01).unwrap().max_iterations(60).unwrap();
+    let solvers: [&dyn Solver; 8] = [
+        &sinkhorn,
+        &sinkhorn.precision(Precision::Single),
+        &sinkhorn.form(Form::Scaling),
+        &sinkhorn.form(Form::Scaling).precision(Precision::Single),
+        &sinkhorn.acceleration(Acceleration::OverRelaxation),
+        &Unbalanced::new(0.01, 1.0, 1.0).unwrap().max_iterations(20).unwrap(),
+        &EntropicPartial::new(0.5, 0.01).unwrap().max_iterations(20).unwrap(),
+        &Exact::new(),
+    ];
+    for (k, solver) in solvers.into_iter().enumerate() {
+        let solve = |count: usize| threads(count, || solver.solve(&owned.problem()).unwrap());
+        let one = solve(1);
+        assert!(one == solve(2) && one == solve(8), "solver {k}");
+    }
+}
+
+#[test]
+fn one_thread_and_eight_give_the_same_bits_without_a_matrix() {
+    let (x, y) = (points(700, 3, 1), points(523, 3, 2));
+    let owned = Owned::new(700, 523, 5);
+    let cloud = Points::new(x.view(), y.view(), Metric::Euclidean).unwrap();
+    let solve = |count: usize| {
+        threads(count, || {
+            let found = Sinkhorn::new(0.05).unwrap().divergence(&cloud, owned.1.view(), owned.2.view()).unwrap();
+            let gradients = found.point_gradients(&cloud, owned.1.view(), owned.2.view()).unwrap();
+            (found, gradients, cloud.costs())
+        })
     };
-    let (one, two, eight) = (solve(1), solve(2), solve(8));
-    assert_eq!(one, two);
-    assert_eq!(one, eight);
+    let one = solve(1);
+    assert!(one == solve(2) && one == solve(8));
 }

@@ -8,8 +8,8 @@ use ndarray::{Array1, Array2};
 use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 use tavq_ot::{
-    Acceleration, Coupling, EntropicPartial, Exact, Form, Metric, Objective, OtError, Points, Potentials, Precision,
-    Problem, Reference, Sinkhorn, Solver, Status, Unbalanced,
+    Acceleration, Algorithm, Coupling, EntropicPartial, Exact, ExactPartial, Form, Metric, Objective, OtError, Points,
+    Potentials, Precision, Problem, Reference, Sinkhorn, Solver, Status, Unbalanced,
 };
 
 /// The awkward numbers.
@@ -93,14 +93,17 @@ struct Tally {
 
 fn solver(bytes: &mut Bytes<'_>) -> Result<Box<dyn Solver>, OtError> {
     let iterations = 1 + bytes.below(60);
-    Ok(match bytes.below(6) {
-        0 => Box::new(Exact::new()),
+    Ok(match bytes.below(7) {
+        0 => {
+            Box::new(Exact::new().algorithm(bytes.pick(&[Algorithm::Auto, Algorithm::Simplex, Algorithm::Assignment])))
+        }
         1 => Box::new(
             Unbalanced::new(bytes.parameter(), bytes.parameter(), bytes.pick(&[f64::INFINITY, 1.0, 1e3]))?
                 .reference(bytes.pick(&[Reference::Product, Reference::Counting]))
                 .max_iterations(iterations)?,
         ),
         2 => Box::new(EntropicPartial::new(bytes.parameter(), bytes.parameter())?.max_iterations(iterations)?),
+        3 => Box::new(ExactPartial::new(bytes.parameter())?),
         _ => Box::new(sinkhorn(bytes)?.max_iterations(iterations)?),
     })
 }

@@ -2,8 +2,8 @@
 
 use ndarray::{Array1, Array2, Axis, array};
 use tavq_ot::{
-    Coupling, EntropicPartial, Exact, Gradients, Metric, OtError, Points, Problem, Reference, Sinkhorn, Solver,
-    Unbalanced,
+    Coupling, EntropicPartial, Exact, ExactPartial, Gradients, Metric, OtError, Points, Problem, Reference, Sinkhorn,
+    Solver, Unbalanced,
 };
 
 mod common;
@@ -131,6 +131,7 @@ fn unbalanced() {
 fn partial() {
     let solver = EntropicPartial::new(0.6, 0.2).unwrap().tolerance(1e-13).unwrap();
     check(&solver, &Owned::random(4, 3, 9), Regularized, true);
+    check(&ExactPartial::new(0.6).unwrap(), &Owned::random(4, 3, 9), Regularized, true);
 }
 
 #[test]

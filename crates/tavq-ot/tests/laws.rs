@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tavq_ot::laws::{self, Kind, Law, Laws, Violation};
 use tavq_ot::{
-    Coupling, EntropicPartial, Exact, Objective, OtError, Problem, Reference, Sinkhorn, Solver, Status, Unbalanced,
+    Coupling, EntropicPartial, Exact, ExactPartial, Objective, OtError, Problem, Reference, Sinkhorn, Solver, Status,
+    Unbalanced,
 };
 
 fn sinkhorn() -> Sinkhorn {
@@ -41,6 +42,9 @@ fn unbalanced_and_partial_solvers_obey() {
     for mass in [0.1, 0.6] {
         let solver = EntropicPartial::new(mass, 0.05).unwrap();
         laws::check(&solver, Laws::partial(mass).entropic(0.05)).unwrap();
+        let solver = ExactPartial::new(mass).unwrap();
+        laws::check(&solver, Laws::partial(mass).exact().cases(60)).unwrap();
+        laws::check(&solver, Laws::partial(mass).exact().max_points(25).cases(8)).unwrap();
     }
 }
 
@@ -269,6 +273,14 @@ fn laws_of_free_marginals() {
     by(|_, c| c.plan *= 0.99, Law::ReportedError);
     by(|_, c| c.g += 0.01, Law::Duals);
     by(|_, c| c.regularized_value += 0.01, Law::Optimality);
+    let by_exact = |fault: fn(&Problem<'_>, &mut Coupling), law: Law| {
+        let solver = Faulty(ExactPartial::new(0.6).unwrap(), fault);
+        assert_eq!(broken(&solver, Laws::partial(0.6).exact().only(law)).law, law);
+    };
+    by_exact(|_, c| c.f += 0.01, Law::Duals);
+    by_exact(|_, c| c.g += 0.01, Law::Duals);
+    by_exact(|_, c| c.regularized_value += 0.01, Law::Values);
+    by_exact(|_, c| c.regularized_value -= 0.01, Law::CostScale);
     let other = Faulty(EntropicPartial::new(0.5, 0.05).unwrap(), |_: &Problem<'_>, c: &mut Coupling| {
         c.objective = Objective::EntropicPartial { mass: 0.6, epsilon: 0.05 };
         c.marginal_error = 0.1;

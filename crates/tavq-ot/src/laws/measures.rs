@@ -21,7 +21,7 @@ pub(super) struct Measured<'c, 'p> {
 
 impl<'c, 'p> Measured<'c, 'p> {
     pub(super) fn new(found: &'c Coupling, problem: Problem<'p>) -> Self {
-        let (a, b) = problem.balanced_masses();
+        let (a, b) = problem.masses_of(found.objective);
         Self { found, problem, masses: [a, b] }
     }
 

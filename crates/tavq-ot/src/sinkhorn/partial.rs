@@ -111,7 +111,8 @@ fn lowest_cost(problem: &Problem<'_>) -> f64 {
 
 impl Solver for EntropicPartial {
     fn solve(&self, problem: &Problem<'_>) -> Result<Coupling, OtError> {
-        let (a, b) = problem.balanced_masses();
+        let objective = Objective::EntropicPartial { mass: self.mass, epsilon: self.epsilon };
+        let (a, b) = problem.masses_of(objective);
         let totals = [&a, &b].map(|masses| sum(masses.iter().copied()));
         check_ratio(self.epsilon, problem)?;
         self.check(problem, totals)?;
@@ -143,7 +144,7 @@ impl Solver for EntropicPartial {
             marginal_error: error,
             iterations: reached.iterations,
             status: if error <= self.tolerance * self.mass { Status::Converged } else { reached.ending },
-            objective: Objective::EntropicPartial { mass: self.mass, epsilon: self.epsilon },
+            objective,
             plan,
             f,
             g,

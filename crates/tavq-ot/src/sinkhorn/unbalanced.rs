@@ -124,6 +124,10 @@ impl Unbalanced {
         Ok(())
     }
 
+    fn objective(&self) -> Objective {
+        Objective::Unbalanced { reference: self.reference, epsilon: self.epsilon, strengths: self.strengths }
+    }
+
     /// The penalty of a side in the objective.
     fn penalty(&self, side: usize, found: &[f64], masses: &[f64]) -> f64 {
         let rho = self.strengths[side];
@@ -192,7 +196,7 @@ impl Unbalanced {
     /// The product reference.
     fn run(&self, problem: &Problem<'_>) -> Coupling {
         let kernel = Kernel::detect();
-        let (a, b) = problem.balanced_masses();
+        let (a, b) = problem.masses_of(self.objective());
         let marginals = reachable(problem, a.to_vec(), b.to_vec(), self.prox());
         let source = Source::Matrix(problem.cost(), problem.cost_range());
         let start = vec![0.0; b.len()];
@@ -224,11 +228,7 @@ impl Unbalanced {
             marginal_error: error,
             iterations: reached.iterations,
             status: if error <= limits.tolerance { Status::Converged } else { reached.ending },
-            objective: Objective::Unbalanced {
-                reference: self.reference,
-                epsilon: self.epsilon,
-                strengths: self.strengths,
-            },
+            objective: self.objective(),
             plan,
             f,
             g,
@@ -237,7 +237,7 @@ impl Unbalanced {
 
     /// The counting reference is the product with `epsilon ln(a_i b_j)` added to the costs; the duals are the same.
     fn run_counting(&self, problem: &Problem<'_>) -> Result<Coupling, OtError> {
-        let (a, b) = problem.balanced_masses();
+        let (a, b) = problem.masses_of(self.objective());
         let log = |mass: f64| if mass > 0.0 { self.epsilon * mass.ln() } else { 0.0 };
         let mut cost = problem.cost().to_owned();
         for ((i, j), c) in cost.indexed_iter_mut() {
