@@ -55,6 +55,17 @@ fn all_of_the_smaller_side_may_move() {
 }
 
 #[test]
+fn little_may_move_beside_much() {
+    let cost = array![[1.0, 2.0], [5.0, 1.0]];
+    let (a, b) = (array![1e-6, 1e25], array![1e30, 2e-6]);
+    let problem = Problem::unbalanced(cost.view(), a.view(), b.view()).unwrap();
+    let coupling = ExactPartial::new(3e-6).unwrap().solve(&problem).unwrap();
+    let expected = array![[1e-6, 0.0], [0.0, 2e-6]];
+    assert!((&coupling.plan - &expected).iter().all(|off| off.abs() < 1e-20), "{}", coupling.plan);
+    assert!(coupling.marginal_error < 1e-20);
+}
+
+#[test]
 fn wrong_masses_have_their_own_errors() {
     for value in [0.0, -1.0, f64::INFINITY, f64::NEG_INFINITY] {
         assert_eq!(ExactPartial::new(value), Err(OtError::PartialMass { value }));

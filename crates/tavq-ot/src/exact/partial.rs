@@ -109,9 +109,11 @@ impl Extended {
             return Err(OtError::PartialMassTooLarge { value: mass, available });
         }
         let mass = mass.min(available);
-        let with =
-            |masses: ArrayView1<'_, f64>, dummy: f64| masses.iter().copied().chain([dummy]).collect::<Array1<f64>>();
-        let (source, target) = (with(a, totals[1] - mass), with(b, totals[0] - mass));
+        // No point can use more than `mass`. Twice that never binds, and keeps the units of the masses near those of the plan.
+        let (a, b) = (a.mapv(|a| a.min(2.0 * mass)), b.mapv(|b| b.min(2.0 * mass)));
+        let totals = [&a, &b].map(|masses| sum(masses.iter().copied()));
+        let with = |masses: &Array1<f64>, dummy: f64| masses.iter().copied().chain([dummy]).collect::<Array1<f64>>();
+        let (source, target) = (with(&a, totals[1] - mass), with(&b, totals[0] - mass));
         let total = totals[0] + (totals[1] - mass);
         Ok(Self { support: Support::new(source.view(), target.view(), total), mass, total })
     }
