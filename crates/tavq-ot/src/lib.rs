@@ -1,38 +1,13 @@
-//! Dense optimal transport on ndarray: the cheapest way to move one histogram onto another.
-//!
-//! [`Exact`] solves the linear program by a network simplex, [`Sinkhorn`] the entropic problem in the log domain; both
-//! sit behind [`Solver`], and a [`Coupling`] carries the plan, its duals and the error that it really has. A [`Problem`]
-//! checks its arrays once, so that no solver, own or foreign, has to.
-//!
-//! ```
-//! use ndarray::array;
-//! use tavq_ot::{Exact, OtError, Problem, Side, Sinkhorn, Solver};
-//!
-//! let cost = array![[0.0, 4.0, 1.0], [3.0, 0.0, 2.0]];
-//! let (source, target) = (array![0.5, 0.5], array![0.25, 0.25, 0.5]);
-//! let problem = Problem::new(cost.view(), source.view(), target.view())?;
-//! let exact = Exact::new().solve(&problem)?;
-//! assert_eq!(exact.plan, array![[0.25, 0.0, 0.25], [0.0, 0.25, 0.25]]);
-//! let blurred = Sinkhorn::new(0.1)?.solve(&problem)?.require_converged()?;
-//! assert!(exact.value <= blurred.value && blurred.value < exact.value + 0.01);
-//! let wrong = array![0.5, -0.5, 1.0];
-//! let refused = Problem::new(cost.view(), source.view(), wrong.view()).unwrap_err();
-//! assert_eq!(refused, OtError::MassNegative { side: Side::Target, index: 1, value: -0.5 });
-//! # Ok::<(), OtError>(())
-//! ```
-//!
-//! # Errors
-//!
-//! Nothing panics, whatever the arrays hold. Wrong input and parameters are an [`OtError`] before the first iteration,
-//! one variant for each way to be wrong, with the place and the value; forbidden arcs (cost +inf) that leave no plan
-//! are [`OtError::Infeasible`]. A solver that ends above its tolerance returns what it reached with a [`Status`] that
-//! says so; [`Coupling::require_converged`] turns that into an error.
+#![doc = include_str!("../README.md")]
 //!
 //! # Sources
 //!
-//! Network simplex: Dantzig 1951; strongly feasible trees: Cunningham 1976; block pricing: Grigoriadis 1986. Entropic
-//! transport: Cuturi 2013; the log domain: Schmitzer 2019. `golden/` holds the scripts that made the reference values,
-//! from POT and SciPy, and the coefficients of the vector exponential.
+//! Network simplex: Dantzig 1951; strongly feasible trees: Cunningham 1976; block pricing: Grigoriadis 1986; shortest
+//! augmenting paths: Jonker and Volgenant 1987. Entropic transport: Cuturi 2013; the log domain: Schmitzer 2019; unbalanced:
+//! Chizat, Peyre, Schmitzer, Vialard 2018; partial: Benamou, Carlier, Cuturi, Nenna, Peyre 2015; divergence: Feydy et al.
+//! 2019; over-relaxation: Lehmann, von Renesse, Sambale, Uschmajew 2022; mixing: Anderson 1965; gradients of the sharp value:
+//! Luise, Rudi, Pontil, Ciliberto 2018. `golden/` holds the scripts that made the reference values, from POT and SciPy, and
+//! the coefficients of the vector exponential.
 
 mod batch;
 mod coupling;
