@@ -131,6 +131,33 @@ fn tiny_epsilon_ends_honestly_and_never_in_nan() {
     }
 }
 
+/// Parts of the plan that hardly touch: plain iteration moves their potentials against one another by less and less.
+#[test]
+fn what_crawls_plainly_is_accelerated() {
+    let half = array![0.5, 0.5];
+    let near_assignment = array![[1.0, 5.0], [2.0, 1.0]];
+    let (plain, auto) = (Acceleration::None, Acceleration::Auto);
+    let run = |cost: &Array2<f64>, a: &Array1<f64>, b: &Array1<f64>, epsilon: f64, acceleration: Acceleration| {
+        solve(&solver(epsilon, 1e-9, 10_000).acceleration(acceleration), cost, a, b)
+    };
+    assert_eq!(run(&near_assignment, &half, &half, 0.1, plain).status, Status::IterationLimit);
+    let found = run(&near_assignment, &half, &half, 0.1, auto);
+    assert!(found.status == Status::Converged && found.iterations < 100, "{}", found.iterations);
+    for n in [2, 5, 20, 60] {
+        for seed in 0..4 {
+            // Three clusters on each side, of masses that do not match.
+            let (_, a, b) = random(n, n, seed);
+            let place = |k: usize, shift: f64| (k % 3) as f64 + 0.05 * ((k * 7 + seed as usize) % 11) as f64 + shift;
+            let cost = Array2::from_shape_fn((n, n), |(i, j)| (place(i, 0.0) - place(j, 0.02)).powi(2) / 9.0);
+            for epsilon in [0.005, 0.001] {
+                let found = run(&cost, &a, &b, epsilon, auto);
+                assert_eq!(found.status, Status::Converged, "{n} {seed} {epsilon}");
+                assert!(found.iterations < 1000, "{n} {seed} {epsilon}: {}", found.iterations);
+            }
+        }
+    }
+}
+
 #[test]
 fn a_tolerance_below_rounding_stalls() {
     let (cost, a, b) = random(16, 16, 2);

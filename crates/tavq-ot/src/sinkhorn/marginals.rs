@@ -50,6 +50,21 @@ impl Prox {
     }
 }
 
+/// The dual objective of a side over epsilon, after a pass that left the plan with the rows it owes, and the size of its
+/// rounding. The plan's own term in the dual is counted with the rows.
+pub(crate) fn dual(prox: Prox, masses: impl Iterator<Item = (f64, f64)>, rows: bool) -> (f64, f64) {
+    let (mut value, mut size) = (0.0, 0.0);
+    for (mass, potential) in masses.filter(|(mass, _)| *mass > 0.0) {
+        let term = match prox {
+            Prox::Kl { ratio } => -mass * (ratio + f64::from(u8::from(rows))) * (-potential / ratio).exp2(),
+            _ => mass * potential * std::f64::consts::LN_2,
+        };
+        value += term;
+        size += term.abs();
+    }
+    (value, f64::EPSILON * size)
+}
+
 /// The constant that is best moved from the target's to the source's potentials (Sejourne, Vialard, Peyre 2022, section 3),
 /// `None` where it changes nothing. Left to the iteration, it would need about rho / epsilon passes.
 pub(crate) fn best_shift(marginals: &Marginals, f: &[f64], g: &[f64]) -> Option<f64> {

@@ -8,7 +8,7 @@
 use rayon::prelude::*;
 
 use super::costs::Costs;
-use super::marginals::Marginals;
+use super::marginals::{Marginals, Prox, dual};
 use super::sweep::{Engine, lost_columns, rows_per_block, shifted_row};
 use crate::simd::{GROUP, Kernel, Real};
 
@@ -214,6 +214,17 @@ impl<T: Real> Engine for ScalingSweep<'_, T> {
 
     fn column_error(&self) -> f64 {
         self.column_error
+    }
+
+    fn dual(&self) -> (f64, f64) {
+        let marginals = self.marginals;
+        let potentials = self.base[0].iter().zip(&self.u).map(|(f, u)| f + u.log2());
+        let rows = marginals.active.iter().map(|&i| marginals.source[i]).zip(potentials);
+        let potentials = self.base[1].iter().zip(&self.v).map(|(g, v)| g + v.f64().log2());
+        let columns = marginals.target.iter().copied().zip(potentials);
+        let (rows, columns) = (dual(Prox::Exact, rows, true), dual(Prox::Exact, columns, false));
+        let known = T::EPSILON / f64::EPSILON;
+        (rows.0 + columns.0, known * (rows.1 + columns.1))
     }
 
     fn g(&mut self) -> &[f64] {

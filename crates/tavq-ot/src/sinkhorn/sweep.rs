@@ -11,7 +11,7 @@ use std::sync::Mutex;
 use rayon::prelude::*;
 
 use super::costs::{Costs, split};
-use super::marginals::{Marginals, Prox, best_shift};
+use super::marginals::{Marginals, Prox, best_shift, dual};
 use crate::simd::{GROUP, Kernel, Real};
 
 /// Entries that one task should sweep at least: handing out work would cost more than it saves.
@@ -34,6 +34,9 @@ pub(crate) trait Engine {
     fn row_error(&self) -> f64;
     /// L1 distance of the column sums from what they should be; the error of the plan after an exact pass.
     fn column_error(&self) -> f64;
+    /// The dual objective over epsilon, up to a constant, after an exact pass; no plain iteration lowers it. And how well
+    /// it is known.
+    fn dual(&self) -> (f64, f64);
     /// The target potentials of the pass.
     fn g(&mut self) -> &[f64];
     /// The target potentials after their update.
@@ -335,6 +338,16 @@ impl<T: Real> Engine for LogSweep<'_, T> {
 
     fn column_error(&self) -> f64 {
         self.column_error
+    }
+
+    fn dual(&self) -> (f64, f64) {
+        let marginals = self.marginals;
+        let rows = marginals.active.iter().map(|&i| marginals.source[i]).zip(self.f.iter().copied());
+        let rows = dual(self.prox[0], rows, true);
+        let columns = dual(self.prox[1], marginals.target.iter().copied().zip(self.g.iter().copied()), false);
+        // The potentials are no better than the sums they come from.
+        let known = T::EPSILON / f64::EPSILON;
+        (rows.0 + columns.0, known * (rows.1 + columns.1))
     }
 
     fn g(&mut self) -> &[f64] {
