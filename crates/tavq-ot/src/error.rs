@@ -241,6 +241,15 @@ pub enum OtError {
         /// Largest mass of both sides.
         highest: f64,
     },
+    /// The power of a distance is not a finite number of at least 1.
+    #[error("power: expected a finite number of at least 1, found {value}")]
+    Power {
+        /// The value given.
+        value: f64,
+    },
+    /// No direction was asked for.
+    #[error("projections: expected at least 1, found 0")]
+    Projections,
     /// The entropic strength is not a usable positive number.
     #[error("epsilon: expected a number between 1e-150 and 1e150, found {value}")]
     Epsilon {

@@ -40,6 +40,7 @@ mod error;
 mod exact;
 #[cfg(feature = "laws")]
 pub mod laws;
+mod line;
 mod measure;
 mod points;
 mod problem;
@@ -50,14 +51,17 @@ mod simd_rows;
 #[cfg(target_arch = "x86_64")]
 mod simd_x86;
 mod sinkhorn;
+mod sliced;
 
 pub use batch::solve_batch;
 pub use coupling::{Coupling, Objective, Status};
 pub use error::{OtError, Side};
 pub use exact::{Algorithm, Exact, ExactPartial};
+pub use line::Line;
 pub use points::{Metric, Points};
 pub use problem::{MASS_SLACK, Problem};
 pub use sinkhorn::{Acceleration, Form, Precision, Sinkhorn};
+pub use sliced::{Sliced, SlicedDistance};
 
 /// Solves transport problems. The laws that an implementation is held to are in `laws` (feature `laws`).
 pub trait Solver: Send + Sync {

@@ -14,7 +14,7 @@ use crate::error::{OtError, Side};
 use crate::simd::{GROUP, Kernel, Real};
 
 /// Largest magnitude of a coordinate; squares of differences stay within f64.
-const LARGEST_COORDINATE: f64 = 1e70;
+pub(crate) const LARGEST_COORDINATE: f64 = 1e70;
 
 /// A cost between two points.
 #[derive(Clone, Copy)]

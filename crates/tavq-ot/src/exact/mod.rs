@@ -16,13 +16,14 @@ mod sum;
 mod support;
 mod tree;
 
+pub(crate) use finish::{marginals, plan};
 pub use partial::ExactPartial;
+pub(crate) use support::{Support, UNITS};
 
 use crate::Solver;
 use crate::coupling::{Coupling, Status};
 use crate::error::OtError;
 use crate::exact::assignment::{Limits, Matching};
-use crate::exact::support::{Support, UNITS};
 use crate::problem::{MASS_SLACK, Problem};
 
 /// Exact optimal transport by the primal network simplex (Dantzig 1951; strongly feasible trees: Cunningham 1976;
