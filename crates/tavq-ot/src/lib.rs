@@ -36,8 +36,10 @@
 
 mod batch;
 mod coupling;
+mod eigen;
 mod error;
 mod exact;
+mod gaussian;
 #[cfg(feature = "laws")]
 pub mod laws;
 mod line;
@@ -57,6 +59,7 @@ pub use batch::solve_batch;
 pub use coupling::{Coupling, Objective, Status};
 pub use error::{OtError, Side};
 pub use exact::{Algorithm, Exact, ExactPartial};
+pub use gaussian::{AffineMap, Gaussian};
 pub use line::Line;
 pub use points::{Metric, Points};
 pub use problem::{MASS_SLACK, Problem};

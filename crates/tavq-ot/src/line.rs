@@ -30,8 +30,7 @@ use crate::simd::Kernel;
 pub struct Line {
     x: Vec<f64>,
     y: Vec<f64>,
-    masses: (Array1<f64>, Array1<f64>),
-    total: f64,
+    masses: Balanced,
     power: f64,
     /// Source, target and units, in the order of the line.
     arcs: Vec<(u32, u32, i64)>,
@@ -54,19 +53,21 @@ impl Line {
             return Err(OtError::EmptyPoints { sources: (x.len(), 1), targets: (y.len(), 1) });
         }
         for (side, places) in [(Side::Source, x), (Side::Target, y)] {
-            if let Some((index, &value)) = places.iter().enumerate().find(|(_, v)| !(v.abs() <= LARGEST_COORDINATE)) {
+            if let Some((index, &value)) =
+                places.iter().enumerate().find(|(_, v)| v.is_nan() || v.abs() > LARGEST_COORDINATE)
+            {
                 return Err(OtError::PointValue { side, index, coordinate: 0, value });
             }
         }
         check_shapes((x.len(), y.len()), source, target)?;
-        let (masses, total) = balanced(source, target)?;
+        let masses = Balanced::new(source, target)?;
         check_power(power)?;
         let (x, y) = (x.to_vec(), y.to_vec());
         check_reach(&x, &y, power)?;
         let mut arcs = Vec::new();
-        let support = Support::new(masses.0.view(), masses.1.view(), total);
+        let support = masses.support();
         Walk::new(&support).along(&support, &x, &y, |i, j, units| arcs.push((i as u32, j as u32, units)));
-        Ok(Self { x, y, masses, total, power, arcs })
+        Ok(Self { x, y, masses, power, arcs })
     }
 
     /// The transport cost: the p-th power of the Wasserstein distance for masses of total 1. Found in
@@ -79,14 +80,14 @@ impl Line {
     /// The plan as (source, target, mass > 0), at most n + m - 1 arcs, in the order of the line.
     #[must_use]
     pub fn arcs(&self) -> Vec<(usize, usize, f64)> {
-        let mass = |units: i64| units as f64 / UNITS * self.total;
+        let mass = |units: i64| units as f64 / UNITS * self.masses.total;
         self.arcs.iter().map(|&(i, j, units)| (i as usize, j as usize, mass(units))).collect()
     }
 
     /// The dense plan with feasible duals, in O(n m).
     #[must_use]
     pub fn solve(&self) -> Coupling {
-        let (a, b) = (&self.masses.0, &self.masses.1);
+        let (a, b) = (&self.masses.source, &self.masses.target);
         let (f, g) = self.duals();
         let (flows, dim) = (self.arcs(), (self.x.len(), self.y.len()));
         let value = self.value();
@@ -147,17 +148,29 @@ impl Line {
     }
 }
 
-/// Both masses at one total, and that total.
-pub(crate) fn balanced(
-    source: ArrayView1<'_, f64>,
-    target: ArrayView1<'_, f64>,
-) -> Result<((Array1<f64>, Array1<f64>), f64), OtError> {
-    let totals = Totals::of(source, target)?;
-    if !totals.balanced {
-        let total = |masses: ArrayView1<'_, f64>| sum(masses.iter().copied());
-        return Err(OtError::MassesDiffer { source_total: total(source), target_total: total(target) });
+/// Both masses at one total.
+#[derive(Debug, Clone)]
+pub(crate) struct Balanced {
+    source: Array1<f64>,
+    target: Array1<f64>,
+    pub(crate) total: f64,
+}
+
+impl Balanced {
+    /// Checks the masses and scales them as a balanced problem does.
+    pub(crate) fn new(source: ArrayView1<'_, f64>, target: ArrayView1<'_, f64>) -> Result<Self, OtError> {
+        let totals = Totals::of(source, target)?;
+        if !totals.balanced {
+            let total = |masses: ArrayView1<'_, f64>| sum(masses.iter().copied());
+            return Err(OtError::MassesDiffer { source_total: total(source), target_total: total(target) });
+        }
+        let [a, b] = totals.factors;
+        Ok(Self { source: &source * a, target: &target * b, total: totals.total })
     }
-    Ok(((&source * totals.factors[0], &target * totals.factors[1]), totals.total))
+
+    pub(crate) fn support(&self) -> Support {
+        Support::new(self.source.view(), self.target.view(), self.total)
+    }
 }
 
 pub(crate) fn check_power(power: f64) -> Result<(), OtError> {

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 
 use crate::error::OtError;
 use crate::exact::{Support, UNITS};
-use crate::line::{Walk, balanced, check_power, power_of};
+use crate::line::{Balanced, Walk, check_power, power_of};
 use crate::points::{Metric, Points};
 use crate::problem::{LARGEST, check_shapes, sum};
 
@@ -78,13 +78,13 @@ impl Sliced {
     ) -> Result<SlicedDistance, OtError> {
         let points = Points::new(x, y, Metric::SquaredEuclidean)?;
         check_shapes(points.dim(), source, target)?;
-        let (masses, total) = balanced(source, target)?;
+        let masses = Balanced::new(source, target)?;
         // No line sees points farther apart than space does.
         let reach = power_of(points.largest_cost().sqrt(), self.power);
         if reach > LARGEST {
             return Err(OtError::CostRange { row: 0, column: 0, value: reach });
         }
-        let support = Support::new(masses.0.view(), masses.1.view(), total);
+        let (support, total) = (masses.support(), masses.total);
         let groups = GROUPS.min(self.projections);
         let range = |group: usize| group * self.projections / groups..(group + 1) * self.projections / groups;
         let parts: Vec<Part> =

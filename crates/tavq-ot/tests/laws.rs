@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tavq_ot::laws::{self, Kind, Law, Laws, Violation};
-use tavq_ot::{Coupling, Exact, OtError, Problem, Sinkhorn, Solver, Status};
+use tavq_ot::{Algorithm, Coupling, Exact, OtError, Problem, Sinkhorn, Solver, Status};
 
 fn sinkhorn() -> Sinkhorn {
     Sinkhorn::new(0.05).unwrap().max_iterations(3_000).unwrap()
@@ -17,6 +17,7 @@ fn entropic() -> Laws {
 fn the_exact_solver_obeys() {
     laws::check(&Exact::new(), Laws::balanced().exact().cases(150)).unwrap();
     laws::check(&Exact::new(), Laws::balanced().exact().max_points(30).cases(12)).unwrap();
+    laws::check(&Exact::new().algorithm(Algorithm::Simplex), Laws::balanced().exact().cases(40)).unwrap();
 }
 
 #[test]

@@ -161,9 +161,31 @@ pub(crate) fn check_feasible(problem: &Problem<'_>) -> Result<(), OtError> {
     check_stranded(run.tree.stranded(), problem.total_mass())
 }
 
-/// [`OtError::PartialMassTooLarge`] for more than the smaller total, [`OtError::Infeasible`] when the forbidden arcs cannot
-/// carry `mass`; free when there is no forbidden arc.
+/// [`OtError::Infeasible`] when the forbidden arcs cannot carry `mass` (at most the smaller total); free when there is no
+/// forbidden arc.
 #[allow(dead_code)]
 pub(crate) fn check_partial(problem: &Problem<'_>, mass: f64) -> Result<(), OtError> {
     if problem.has_forbidden_arcs() { partial::check(problem, mass) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::{Array2, array};
+
+    use super::*;
+
+    #[test]
+    fn a_part_is_checked_against_the_arcs_alone() {
+        let inf = f64::INFINITY;
+        let (a, b) = (array![0.5, 0.5], array![0.4, 0.6]);
+        let cost = array![[3.0, inf], [7.0, inf]];
+        let problem = Problem::new(cost.view(), a.view(), b.view()).unwrap();
+        assert_eq!(check_partial(&problem, 0.4), Ok(()));
+        match check_partial(&problem, 0.5) {
+            Err(OtError::Infeasible { stranded, total }) => assert!((stranded - 0.1).abs() < 1e-12 && total == 0.5),
+            other => panic!("{other:?}"),
+        }
+        let free = Array2::zeros((2, 2));
+        assert_eq!(check_partial(&Problem::new(free.view(), a.view(), b.view()).unwrap(), 1.0), Ok(()));
+    }
 }
