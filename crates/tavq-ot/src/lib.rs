@@ -1,8 +1,10 @@
 //! Dense optimal transport on ndarray: the cheapest way to move one histogram onto another.
 //!
-//! [`Exact`] solves the linear program by a network simplex, [`Sinkhorn`] the entropic problem in the log domain; both
-//! sit behind [`Solver`], and a [`Coupling`] carries the plan, its duals and the error that it really has. A [`Problem`]
-//! checks its arrays once, so that no solver, own or foreign, has to.
+//! [`Exact`] solves the linear program, by a network simplex or as an assignment, [`ExactPartial`] the one that moves part
+//! of the mass, [`Sinkhorn`] the entropic problem in the log domain; all sit behind [`Solver`], and a [`Coupling`] carries
+//! the plan, its duals and the error that it really has. A [`Problem`] checks its arrays once, so that no solver, own or
+//! foreign, has to. Where there is more structure there is less work: [`Line`] sorts, [`Sliced`] sorts along random lines,
+//! and [`Gaussian`] has a closed form.
 //!
 //! ```
 //! use ndarray::array;
@@ -30,9 +32,14 @@
 //!
 //! # Sources
 //!
-//! Network simplex: Dantzig 1951; strongly feasible trees: Cunningham 1976; block pricing: Grigoriadis 1986. Entropic
-//! transport: Cuturi 2013; the log domain: Schmitzer 2019. `golden/` holds the scripts that made the reference values,
-//! from POT and SciPy, and the coefficients of the vector exponential.
+//! Network simplex: Dantzig 1951; strongly feasible trees: Cunningham 1976; threaded trees: Glover, Klingman and Stutz
+//! 1974, Barr, Glover and Klingman 1979; block pricing: Grigoriadis 1986; shortlists: Gottschlich and Schuhmacher 2014.
+//! Assignment: Jonker and Volgenant 1987; over a core of arcs: Volgenant 1996. Partial transport: Caffarelli and McCann
+//! 2010, Chapel, Alaya and Gasso 2020. The line: Santambrogio 2015; slices: Rabin, Peyre, Delon and Bernot 2011, Bonneel,
+//! Rabin, Peyre and Pfister 2015. Gaussians: Dowson and Landau 1982, Givens and Shortt 1984, Olkin and Pukelsheim 1982;
+//! rotations for eigenvalues: Jacobi 1846, Hestenes 1958. Entropic transport: Cuturi 2013; the log domain: Schmitzer 2019.
+//! `golden/` holds the scripts that made the reference values, from POT, SciPy and mpmath, and the coefficients of the
+//! vector exponential.
 
 mod batch;
 mod coupling;

@@ -26,8 +26,11 @@ use crate::error::OtError;
 use crate::exact::assignment::{Limits, Matching};
 use crate::problem::{MASS_SLACK, Problem};
 
-/// Exact optimal transport by the primal network simplex (Dantzig 1951; strongly feasible trees: Cunningham 1976;
-/// block pricing: Grigoriadis 1986). Any masses, any costs, forbidden arcs.
+/// Exact optimal transport: any masses, any costs, forbidden arcs.
+///
+/// By the primal network simplex (Dantzig 1951; strongly feasible trees: Cunningham 1976; block pricing: Grigoriadis 1986)
+/// over a shortlist of arcs, and for as many sources as targets of one mass by shortest augmenting paths (Jonker and
+/// Volgenant 1987); [`Exact::algorithm`] prescribes one of them.
 ///
 /// The plan has at most n + m - 1 positive entries. `f_i + g_j <= C_ij` holds for every arc, also at points of zero
 /// mass, and [`Coupling::gap`] reports how far the two values are apart, which is rounding alone.
