@@ -17,9 +17,10 @@ const ROUNDING: f64 = 1e-14;
 const TIE: f64 = 1e-12;
 /// Multiple of the wanted number of arcs that a row may have. Ties can otherwise make the core the whole matrix.
 const CROWDED: usize = 4;
-/// Rows that the bound is taken from, and arcs of them.
+/// Rows that the bound is taken from, arcs of them at least, and the share of all arcs in a large matrix.
 const ROWS: usize = 64;
 const SAMPLE: usize = 1 << 12;
+const SHARE: usize = 1 << 10;
 /// A block is this multiple of the square root of the arcs.
 const BLOCK: f64 = 1.5;
 
@@ -40,7 +41,7 @@ impl Selection<'_> {
             return f64::INFINITY;
         }
         let rows = ROWS.min(n);
-        let stride = (rows * m / SAMPLE).max(1);
+        let stride = (rows * m / SAMPLE.max(n * m / SHARE)).max(1);
         let mut sample = Vec::with_capacity(rows * m.div_ceil(stride));
         for k in 0..rows {
             let i = k * n / rows;

@@ -102,8 +102,8 @@ impl Solver for Exact {
         let one_mass = support.one_mass(a.view(), b.view());
         let (mass, work) = match (self.algorithm, one_mass) {
             (Algorithm::Assignment, mass) => (mass?, usize::MAX),
-            // What this costs is little beside the simplex, which goes on from the prices found.
-            (Algorithm::Auto, Ok(mass)) => (mass, support.rows.len() * support.columns.len() / 2),
+            // As much as looking at each arc twice is little beside the simplex, which goes on from the prices found.
+            (Algorithm::Auto, Ok(mass)) => (mass, 2 * support.rows.len() * support.columns.len()),
             _ => return self.pivot(problem, &support, None),
         };
         let costs = support.costs(problem.cost());
