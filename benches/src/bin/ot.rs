@@ -12,9 +12,7 @@ use ndarray::{Array1, Array2, Array3, Axis};
 use ndarray_npy::{read_npy, write_npy};
 use serde_json::json;
 use tavq_benches::{BATCH, MANY, batch, cloud, file, grid, many, masses, uniform};
-use tavq_ot::{
-    Acceleration, Coupling, Exact, Form, Metric, Points, Precision, Problem, Sinkhorn, Solver, solve_batch,
-};
+use tavq_ot::{Acceleration, Coupling, Exact, Form, Metric, Points, Precision, Problem, Sinkhorn, Solver, solve_batch};
 
 type Done = Result<(), Box<dyn Error>>;
 
@@ -192,5 +190,8 @@ fn limits() {
         sums.iter().sum::<f64>()
     });
     let bytes = (values.len() * size_of::<f64>()) as f64;
-    println!("{}", json!({"who": "tavq", "variant": "read", "seconds": seconds, "value": bytes / seconds / 1e9 + 0.0 * sum}));
+    println!(
+        "{}",
+        json!({"who": "tavq", "variant": "read", "seconds": seconds, "value": bytes / seconds / 1e9 + 0.0 * sum})
+    );
 }

@@ -290,6 +290,76 @@ pub enum OtError {
         /// Largest mass of both sides.
         highest: f64,
     },
+    /// The power of a distance is not a finite number of at least 1.
+    #[error("power: expected a finite number of at least 1, found {value}")]
+    Power {
+        /// The value given.
+        value: f64,
+    },
+    /// No direction was asked for.
+    #[error("projections: expected at least 1, found 0")]
+    Projections,
+    /// A mean without coordinates, or a covariance of another dimension.
+    #[error("Gaussian: expected d >= 1 and a covariance of d x d, found a mean of {mean} and a covariance of {} x {}",
+        covariance.0, covariance.1)]
+    GaussianShape {
+        /// Length of the mean.
+        mean: usize,
+        /// Shape of the covariance.
+        covariance: (usize, usize),
+    },
+    /// A coordinate of a mean is NaN, infinite or so large that its square could overflow.
+    #[error("mean[{index}]: expected a magnitude of at most 1e70, found {value}")]
+    GaussianMean {
+        /// Place of the coordinate.
+        index: usize,
+        /// The coordinate.
+        value: f64,
+    },
+    /// An entry of a covariance is NaN, infinite or too large.
+    #[error("covariance[{row}, {column}]: expected a magnitude of at most 1e140, found {value}")]
+    CovarianceValue {
+        /// Row of the entry.
+        row: usize,
+        /// Column of the entry.
+        column: usize,
+        /// The entry.
+        value: f64,
+    },
+    /// A covariance is not symmetric.
+    #[error("covariance[{row}, {column}]: expected {mirrored}, the mirrored entry, found {value}")]
+    CovarianceAsymmetric {
+        /// Row of the entry, the larger index.
+        row: usize,
+        /// Column of the entry.
+        column: usize,
+        /// The entry.
+        value: f64,
+        /// The entry on the other side of the diagonal.
+        mirrored: f64,
+    },
+    /// A covariance has an eigenvalue below 0.
+    #[error("covariance: expected no eigenvalue below 0, found eigenvalue {index} to be {eigenvalue:e}")]
+    CovarianceNegative {
+        /// Place of the eigenvalue in ascending order; of a diagonal covariance, place of the variance.
+        index: usize,
+        /// The eigenvalue.
+        eigenvalue: f64,
+    },
+    /// A map starts from a singular covariance.
+    #[error("covariance: expected full rank to map from, found eigenvalue {index} to be 0")]
+    CovarianceSingular {
+        /// Place of the eigenvalue in ascending order; of a diagonal covariance, place of the variance.
+        index: usize,
+    },
+    /// Two Gaussians of different dimensions.
+    #[error("Gaussians: expected one dimension, found source {source_dimension} and target {target_dimension}")]
+    GaussianDimension {
+        /// d of the source.
+        source_dimension: usize,
+        /// d of the target.
+        target_dimension: usize,
+    },
     /// The entropic strength is not a usable positive number.
     #[error("epsilon: expected a number between 1e-150 and 1e150, found {value}")]
     Epsilon {

@@ -15,7 +15,7 @@ use crate::problem::check_cost;
 use crate::simd::{GROUP, Kernel, Real};
 
 /// Largest magnitude of a coordinate; squares of differences stay within f64.
-const LARGEST_COORDINATE: f64 = 1e70;
+pub(crate) const LARGEST_COORDINATE: f64 = 1e70;
 
 /// A cost between two points.
 #[derive(Clone, Copy)]

@@ -1,7 +1,9 @@
 //! The exact solver on problems whose answer is known.
 
-use ndarray::{Array1, Array2, array};
-use tavq_ot::{Coupling, Exact, OtError, Problem, Solver, Status};
+use ndarray::{Array1, Array2, Axis, array};
+use proptest::prelude::*;
+use tavq_ot::laws::{Instance, Kind, instances};
+use tavq_ot::{Algorithm, Coupling, Exact, OtError, Problem, Solver, Status};
 
 fn solve(cost: &Array2<f64>, a: &Array1<f64>, b: &Array1<f64>) -> Result<Coupling, OtError> {
     let problem = Problem::new(cost.view(), a.view(), b.view()).unwrap();
@@ -240,4 +242,115 @@ fn an_early_end_is_a_status_with_feasible_duals() {
     assert!(early.dual_value <= best.value + 1e-12);
     assert!(matches!(early.require_converged(), Err(OtError::NotConverged { iterations: 60, .. })));
     assert_eq!(Exact::new().max_iterations(0), Err(OtError::MaxIterations));
+}
+
+#[test]
+fn an_assignment_that_ends_early_is_a_status_too() {
+    let (cost, a) = (squared(&points(40, 2, 1), &points(40, 2, 2)), uniform(40));
+    let problem = Problem::new(cost.view(), a.view(), a.view()).unwrap();
+    let best = Exact::new().solve(&problem).unwrap();
+    for limit in [1, 20, 60] {
+        let early =
+            Exact::new().algorithm(Algorithm::Assignment).max_iterations(limit).unwrap().solve(&problem).unwrap();
+        assert_eq!((early.status, early.iterations), (Status::IterationLimit, limit));
+        assert!(early.dual_value <= best.value + 1e-12 && early.marginal_error > 0.01);
+    }
+}
+
+#[test]
+fn an_assignment_of_another_shape_is_refused() {
+    let assign = |a: &Array1<f64>, b: &Array1<f64>| {
+        let cost = Array2::zeros((a.len(), b.len()));
+        let problem = Problem::new(cost.view(), a.view(), b.view()).unwrap();
+        Exact::new().algorithm(Algorithm::Assignment).solve(&problem).map(|found| found.plan)
+    };
+    let refused = |sources, targets, lowest, highest| Err(OtError::NotAssignment { sources, targets, lowest, highest });
+    assert_eq!(assign(&uniform(2), &uniform(4)), refused(2, 4, 0.25, 0.5));
+    assert_eq!(assign(&array![0.25, 0.75], &uniform(2)), refused(2, 2, 0.25, 0.75));
+    // Points of zero mass do not count.
+    let plan = assign(&array![0.5, 0.0, 0.5], &array![0.5, 0.5]).unwrap();
+    assert_eq!(plan.sum_axis(Axis(1)), array![0.5, 0.0, 0.5]);
+}
+
+/// The instance with one mass for every point, and square.
+fn equalised(instance: &Instance) -> (Array2<f64>, Array1<f64>) {
+    let n = instance.cost.nrows().min(instance.cost.ncols());
+    (instance.cost.slice(ndarray::s![..n, ..n]).to_owned(), uniform(n))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// `solve` checks the certificate of each; here they also fail together.
+    #[test]
+    fn assignment_is_the_simplex_on_equal_masses(instance in prop_oneof![
+        instances(Kind::Random, 12, 1.0),
+        instances(Kind::Degenerate, 30, 1.0),
+        instances(Kind::Clustered, 20, 1.0),
+        instances(Kind::Duplicated, 12, 1.0),
+        instances(Kind::WideCost, 12, 1.0),
+        instances(Kind::Forbidden, 12, 1.0),
+        instances(Kind::Infeasible, 12, 1.0),
+    ]) {
+        let (cost, a) = equalised(&instance);
+        let problem = Problem::new(cost.view(), a.view(), a.view()).unwrap();
+        let by = |algorithm| Exact::new().algorithm(algorithm).solve(&problem);
+        match (by(Algorithm::Simplex), by(Algorithm::Assignment)) {
+            (Ok(simplex), Ok(assignment)) => {
+                let scale = 1.0 + simplex.value.abs();
+                prop_assert!((simplex.value - assignment.value).abs() < 1e-12 * scale);
+                prop_assert!(assignment.gap().abs() < 1e-12 * scale && assignment.marginal_error < 1e-15);
+                prop_assert_eq!(by(Algorithm::Assignment).unwrap(), assignment);
+            }
+            (Err(OtError::Infeasible { stranded, total }), Err(OtError::Infeasible { stranded: found, total: of })) => {
+                prop_assert!((stranded - found).abs() < 1e-12 && (total - of).abs() < 1e-12);
+            }
+            other => prop_assert!(false, "{:?}", other),
+        }
+    }
+}
+
+/// Large enough for several rounds, both algorithms and their handing over.
+#[test]
+fn large_problems_are_certified() {
+    let inf = f64::INFINITY;
+    let (x, y) = (points(400, 1, 3), points(300, 1, 4));
+    let (flat, noisy) = (points(400, 3, 5), points(300, 3, 6));
+    let mut state = 7;
+    let band = |i: usize, j: usize| if (3 * i).abs_diff(4 * j) > 300 { inf } else { (x[[i, 0]] - y[[j, 0]]).powi(2) };
+    let costs = [
+        ("line", squared(&x, &y)),
+        ("space", squared(&flat, &noisy)),
+        ("band", Array2::from_shape_fn((400, 300), |(i, j)| band(i, j))),
+        (
+            "half",
+            Array2::from_shape_simple_fn((400, 300), || if noise(&mut state) < 0.5 { inf } else { noise(&mut state) }),
+        ),
+        ("sum", Array2::from_shape_fn((400, 300), |(i, j)| x[[i, 0]] + y[[j, 0]])),
+        ("product", Array2::from_shape_fn((400, 300), |(i, j)| x[[i, 0]] * y[[j, 0]])),
+        ("whole", Array2::from_shape_fn((400, 300), |(i, j)| ((7 * i + 11 * j + i * j) % 5) as f64)),
+    ];
+    for (name, cost) in &costs {
+        let masses = |n: usize, seed: u64| {
+            let weights = points(n, 1, seed).column(0).mapv(|w| w + 0.5);
+            &weights / weights.sum()
+        };
+        let coupling = solve(cost, &masses(400, 8), &masses(300, 9)).unwrap();
+        assert!(coupling.gap().abs() < 1e-12 && coupling.marginal_error < 1e-14, "{name}: {}", coupling.gap());
+        let square = cost.slice(ndarray::s![..300, ..]).to_owned();
+        let one = uniform(300);
+        let problem = Problem::new(square.view(), one.view(), one.view()).unwrap();
+        let by = |algorithm| Exact::new().algorithm(algorithm).solve(&problem);
+        match [by(Algorithm::Auto), by(Algorithm::Simplex), by(Algorithm::Assignment)] {
+            [Ok(auto), Ok(simplex), Ok(assignment)] => {
+                for found in [auto, assignment] {
+                    assert!((found.value - simplex.value).abs() < 1e-12 && found.gap().abs() < 1e-12, "{name}");
+                }
+            }
+            [Err(OtError::Infeasible { .. }), Err(OtError::Infeasible { .. }), Err(OtError::Infeasible { .. })] => {
+                assert_eq!(*name, "band");
+            }
+            other => panic!("{name}: {other:?}"),
+        }
+    }
 }

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tavq_ot::laws::{self, Kind, Law, Laws, Violation};
 use tavq_ot::{
-    Coupling, EntropicPartial, Exact, ExactPartial, Objective, OtError, Problem, Reference, Sinkhorn, Solver, Status,
-    Unbalanced,
+    Algorithm, Coupling, EntropicPartial, Exact, ExactPartial, Objective, OtError, Problem, Reference, Sinkhorn,
+    Solver, Status, Unbalanced,
 };
 
 fn sinkhorn() -> Sinkhorn {
@@ -20,6 +20,7 @@ fn entropic() -> Laws {
 fn the_exact_solver_obeys() {
     laws::check(&Exact::new(), Laws::balanced().exact().cases(150)).unwrap();
     laws::check(&Exact::new(), Laws::balanced().exact().max_points(30).cases(12)).unwrap();
+    laws::check(&Exact::new().algorithm(Algorithm::Simplex), Laws::balanced().exact().cases(40)).unwrap();
 }
 
 #[test]

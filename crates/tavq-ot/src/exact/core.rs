@@ -17,8 +17,10 @@ const ROUNDING: f64 = 1e-14;
 const TIE: f64 = 1e-12;
 /// Multiple of the wanted number of arcs that a row may have. Ties can otherwise make the core the whole matrix.
 const CROWDED: usize = 4;
-/// Rows that the bound is taken from.
-const SAMPLE: usize = 64;
+/// Rows that the bound is taken from, arcs of them at least, and the share of all arcs in a large matrix.
+const ROWS: usize = 64;
+const SAMPLE: usize = 1 << 12;
+const SHARE: usize = 1 << 10;
 /// A block is this multiple of the square root of the arcs.
 const BLOCK: f64 = 1.5;
 
@@ -35,16 +37,22 @@ impl Selection<'_> {
     /// Reduced cost up to which about `keep` arcs a row are found, from a sample of the rows; +inf for all arcs.
     fn bound(&self) -> f64 {
         let (n, m) = self.cost.dim();
-        let rows = SAMPLE.min(n).min((1 << 14) / m + 8);
-        let mut sample = Vec::with_capacity(rows * m);
-        for k in 0..rows {
-            let i = k * n / rows;
-            sample.extend(self.cost.row(i).iter().zip(self.v).map(|(c, v)| c - v - self.u[i]));
-        }
-        if self.keep * rows >= sample.len() {
+        if self.keep >= m {
             return f64::INFINITY;
         }
-        let bound = *sample.select_nth_unstable_by(self.keep * rows, f64::total_cmp).1;
+        let rows = ROWS.min(n);
+        let stride = (rows * m / SAMPLE.max(n * m / SHARE)).max(1);
+        let mut sample = Vec::with_capacity(rows * m.div_ceil(stride));
+        for k in 0..rows {
+            let i = k * n / rows;
+            let row = self.cost.row(i);
+            // Each row begins at another place, so that costs with a pattern of columns are seen whole.
+            for j in (k % stride..m).step_by(stride) {
+                sample.push(row[j] - self.v[j] - self.u[i]);
+            }
+        }
+        let rank = (self.keep * sample.len() / m).min(sample.len() - 1);
+        let bound = *sample.select_nth_unstable_by(rank, f64::total_cmp).1;
         // Among ties the bound is rounding, and one just below 0 would leave arcs out for nothing.
         let scale = self.u.iter().chain(self.v).fold(0.0, |largest: f64, d| largest.max(d.abs()));
         if bound < 0.0 && bound > -TIE * scale { 0.0 } else { bound }

@@ -16,17 +16,21 @@ mod sum;
 mod support;
 mod tree;
 
+pub(crate) use finish::{marginals, plan};
 pub use partial::ExactPartial;
+pub(crate) use support::{Support, UNITS};
 
 use crate::Solver;
 use crate::coupling::{Coupling, Status};
 use crate::error::OtError;
 use crate::exact::assignment::{Limits, Matching};
-use crate::exact::support::{Support, UNITS};
 use crate::problem::{MASS_SLACK, Problem};
 
-/// Exact optimal transport by the primal network simplex (Dantzig 1951; strongly feasible trees: Cunningham 1976;
-/// block pricing: Grigoriadis 1986). Any masses, any costs, forbidden arcs.
+/// Exact optimal transport: any masses, any costs, forbidden arcs.
+///
+/// By the primal network simplex (Dantzig 1951; strongly feasible trees: Cunningham 1976; block pricing: Grigoriadis 1986)
+/// over a shortlist of arcs, and for as many sources as targets of one mass by shortest augmenting paths (Jonker and
+/// Volgenant 1987); [`Exact::algorithm`] prescribes one of them.
 ///
 /// The plan has at most n + m - 1 positive entries. `f_i + g_j <= C_ij` holds for every arc, also at points of zero
 /// mass, and [`Coupling::gap`] reports how far the two values are apart, which is rounding alone.
@@ -98,8 +102,8 @@ impl Solver for Exact {
         let one_mass = support.one_mass(a.view(), b.view());
         let (mass, work) = match (self.algorithm, one_mass) {
             (Algorithm::Assignment, mass) => (mass?, usize::MAX),
-            // What this costs is little beside the simplex, which goes on from the prices found.
-            (Algorithm::Auto, Ok(mass)) => (mass, support.rows.len() * support.columns.len() / 2),
+            // As much as looking at each arc twice is little beside the simplex, which goes on from the prices found.
+            (Algorithm::Auto, Ok(mass)) => (mass, 2 * support.rows.len() * support.columns.len()),
             _ => return self.pivot(problem, &support, None),
         };
         let costs = support.costs(problem.cost());
@@ -160,9 +164,30 @@ pub(crate) fn check_feasible(problem: &Problem<'_>) -> Result<(), OtError> {
     check_stranded(run.tree.stranded(), problem.total_mass())
 }
 
-/// [`OtError::PartialMassTooLarge`] for more than the smaller total, [`OtError::Infeasible`] when the forbidden arcs cannot
-/// carry `mass`; free when there is no forbidden arc.
-#[allow(dead_code)]
+/// [`OtError::Infeasible`] when the forbidden arcs cannot carry `mass` (at most the smaller total); free when there is no
+/// forbidden arc.
 pub(crate) fn check_partial(problem: &Problem<'_>, mass: f64) -> Result<(), OtError> {
     if problem.has_forbidden_arcs() { partial::check(problem, mass) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::{Array2, array};
+
+    use super::*;
+
+    #[test]
+    fn a_part_is_checked_against_the_arcs_alone() {
+        let inf = f64::INFINITY;
+        let (a, b) = (array![0.5, 0.5], array![0.4, 0.6]);
+        let cost = array![[3.0, inf], [7.0, inf]];
+        let problem = Problem::new(cost.view(), a.view(), b.view()).unwrap();
+        assert_eq!(check_partial(&problem, 0.4), Ok(()));
+        match check_partial(&problem, 0.5) {
+            Err(OtError::Infeasible { stranded, total }) => assert!((stranded - 0.1).abs() < 1e-12 && total == 0.5),
+            other => panic!("{other:?}"),
+        }
+        let free = Array2::zeros((2, 2));
+        assert_eq!(check_partial(&Problem::new(free.view(), a.view(), b.view()).unwrap(), 1.0), Ok(()));
+    }
 }
