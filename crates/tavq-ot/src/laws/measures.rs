@@ -1,8 +1,8 @@
 //! What the numbers of a coupling must be, computed from its plan and duals by their definitions ([`Objective`]).
 
-use ndarray::{Array1, Axis};
+use ndarray::{Array1, ArrayView1, ArrayView2, Axis, Zip};
 
-use crate::measure::{dot, marginal_error, transport_cost};
+use crate::measure::{dot, transport_cost};
 use crate::{Coupling, Objective, Problem, Reference};
 
 /// The three values.
@@ -117,4 +117,13 @@ impl<'c, 'p> Measured<'c, 'p> {
         let primal = self.sums(side).iter().zip(masses).map(term).sum::<f64>();
         (rho * primal, rho * (masses.sum() - self.owed(side).sum()))
     }
+}
+
+/// L1 distance of the row sums from `a` or of the column sums from `b`, whichever is larger.
+fn marginal_error(plan: ArrayView2<'_, f64>, a: ArrayView1<'_, f64>, b: ArrayView1<'_, f64>) -> f64 {
+    let distance = |axis: Axis, masses: ArrayView1<'_, f64>| {
+        let sums = plan.sum_axis(axis);
+        Zip::from(&sums).and(masses).fold(0.0, |total, sum, mass| total + (sum - mass).abs())
+    };
+    distance(Axis(1), a).max(distance(Axis(0), b))
 }
