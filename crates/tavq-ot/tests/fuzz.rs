@@ -4,12 +4,12 @@
 //! 4,000 problems unless TAVQ_OT_FUZZ says another number:
 //! `TAVQ_OT_FUZZ=1000000 cargo test --release -p tavq-ot --test fuzz -- --nocapture`
 
-use ndarray::{Array1, Array2};
+use ndarray::{Array1, Array2, Axis};
 use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 use tavq_ot::{
-    Acceleration, Algorithm, Coupling, EntropicPartial, Exact, ExactPartial, Form, Metric, Objective, OtError, Points,
-    Potentials, Precision, Problem, Reference, Sinkhorn, Solver, Status, Unbalanced,
+    Acceleration, Algorithm, Coupling, EntropicPartial, Exact, ExactPartial, Form, Gaussian, Line, Metric, Objective,
+    OtError, Points, Potentials, Precision, Problem, Reference, Sinkhorn, Sliced, Solver, Status, Unbalanced,
 };
 
 /// The awkward numbers.
@@ -134,7 +134,11 @@ fn one(bytes: &[u8], tally: &mut Tally) -> Result<(), TestCaseError> {
     bytes.wild = bytes.below(4) == 0;
     let least = usize::from(!bytes.wild);
     let (n, m) = (least + bytes.below(6), least + bytes.below(6));
-    if bytes.below(4) == 0 { points(&mut bytes, n, m, tally) } else { matrix(&mut bytes, n, m, tally) }
+    match bytes.below(8) {
+        0 | 1 => points(&mut bytes, n, m, tally),
+        2 => closed_forms(&mut bytes, n, m, tally),
+        _ => matrix(&mut bytes, n, m, tally),
+    }
 }
 
 fn matrix(bytes: &mut Bytes<'_>, n: usize, m: usize, tally: &mut Tally) -> Result<(), TestCaseError> {
@@ -200,6 +204,36 @@ fn points(bytes: &mut Bytes<'_>, n: usize, m: usize, tally: &mut Tally) -> Resul
             let _ = sinkhorn.divergence(&cloud, source.view(), target.view());
             count(found.status, tally);
         }
+    }
+    Ok(())
+}
+
+/// The line, slices and Gaussians.
+fn closed_forms(bytes: &mut Bytes<'_>, n: usize, m: usize, tally: &mut Tally) -> Result<(), TestCaseError> {
+    let (source, target) = masses(bytes, n, m);
+    let (x, y) = (Array1::from(bytes.numbers(n)), Array1::from(bytes.numbers(m)));
+    let tame = tame(x.iter().chain(&y).chain(&source).chain(&target).copied());
+    let power = bytes.pick(&[1.0, 1.5, 2.0, f64::NAN]);
+    match Line::new(x.view(), y.view(), source.view(), target.view(), power) {
+        Err(_) => tally.refused += 1,
+        Ok(line) => {
+            let found = line.solve();
+            prop_assert!(!tame || (found.value.is_finite() && found.plan.iter().all(|p| *p >= 0.0)), "{:?}", found);
+            prop_assert!(!tame || (found.value - line.value()).abs() <= 1e-9 * (1.0 + line.value().abs()));
+            count(found.status, tally);
+        }
+    }
+    let (x, y) = (x.insert_axis(Axis(1)), y.insert_axis(Axis(1)));
+    if let Ok(found) = Sliced::new(bytes.below(3), 7)
+        .and_then(|sliced| sliced.power(power))
+        .and_then(|sliced| sliced.solve(x.view(), y.view(), source.view(), target.view()))
+    {
+        prop_assert!(!tame || found.value.is_finite(), "{:?}", found);
+    }
+    let covariance = Array2::from_shape_fn((n, m), |_| bytes.number());
+    let gaussian = Gaussian::new(source.view(), covariance.view());
+    if let (Ok(one), Ok(other)) = (gaussian, Gaussian::diagonal(target.view(), x.column(0))) {
+        let _ = (one.squared_distance(&other), one.map_to(&other));
     }
     Ok(())
 }
