@@ -208,7 +208,7 @@ impl SolverArgs {
             Some((option, _)) => {
                 let method = name(self.method);
                 let used = used.iter().map(|option| format!("--{option}")).collect::<Vec<_>>().join(", ");
-                Err(Failure::input(anyhow!("--{option}: expected an option of --method {method} ({used})")))
+                Err(Failure::input(anyhow!("--method {method}: expected no options but {used}, found --{option}")))
             }
         }
     }

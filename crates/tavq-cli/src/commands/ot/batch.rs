@@ -68,10 +68,21 @@ enum Job {
 }
 
 #[derive(Serialize)]
-struct Line<'a> {
+struct Solved<'a> {
     problem: &'a Label,
     #[serde(flatten)]
     report: Report,
+}
+
+#[derive(Serialize)]
+struct Refused<'a> {
+    problem: &'a Label,
+    error: String,
+}
+
+fn line(value: &impl Serialize) -> Outcome {
+    say!("{}", serde_json::to_string(value).map_err(Failure::work)?);
+    Ok(())
 }
 
 pub(crate) fn run(args: &BatchArgs) -> Outcome {
@@ -292,7 +303,7 @@ impl Batch<'_> {
                 Ok(coupling) => self.report(w, &coupling)?,
                 Err(error) => {
                     self.refused += 1;
-                    say!("{}", serde_json::json!({"problem": w.label, "error": error}));
+                    line(&Refused { problem: &w.label, error })?;
                 }
             }
             self.done += 1;
@@ -308,9 +319,7 @@ impl Batch<'_> {
         if let Some(folder) = &self.args.plans {
             write_coupling(&folder.join(format!("{}.npz", problem.plan)), coupling, self.args.sparse)?;
         }
-        let line = Line { problem: &problem.label, report };
-        say!("{}", serde_json::to_string(&line).map_err(Failure::work)?);
-        Ok(())
+        line(&Solved { problem: &problem.label, report })
     }
 
     fn end(self) -> Outcome {

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::anyhow;
 use clap::Args;
-use image::{ImageFormat, RgbImage};
+use image::RgbImage;
+use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use ndarray::Array2;
 use serde::Serialize;
 use tavq_ot::{Coupling, Exact, Metric, Points, Problem, Sinkhorn, Solver};
@@ -22,10 +23,10 @@ const MOST: usize = 2000;
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
     /// Built-in clouds.
-    #[arg(long, value_enum, default_value = "spiral")]
+    #[arg(long, value_enum, default_value = "clusters")]
     shape: Shape,
     /// Points of each built-in cloud.
-    #[arg(long, default_value_t = 80)]
+    #[arg(long, default_value_t = 50)]
     points: usize,
     /// Seed of the built-in clouds.
     #[arg(long, default_value_t = 0)]
@@ -36,7 +37,7 @@ pub(crate) struct DemoArgs {
     /// Target points of your own, .npy, m x 2.
     #[arg(long, value_name = "FILE")]
     y: Option<PathBuf>,
-    /// The two entropic strengths, in units of the squared distance; by default 0.01 and 0.1 of its mean.
+    /// The two entropic strengths, in units of the squared distance; by default 0.003 and 0.1 of its mean.
     #[arg(long, value_name = "E1,E2", value_delimiter = ',', allow_negative_numbers = true)]
     epsilon: Vec<f64>,
     /// The picture to write, .png.
@@ -112,7 +113,7 @@ fn epsilons(args: &DemoArgs, cost: &Array2<f64>) -> Outcome<[f64; 2]> {
         [first, second] => Ok([first, second]),
         [] => {
             let mean = cost.mean().unwrap_or(0.0).max(f64::MIN_POSITIVE);
-            Ok([0.01, 0.1].map(|share| rounded(share * mean)))
+            Ok([0.003, 0.1].map(|share| rounded(share * mean)))
         }
         _ => Err(Failure::input(anyhow!("--epsilon: expected two numbers, found {}", args.epsilon.len()))),
     }
@@ -150,7 +151,8 @@ impl Drawn {
 }
 
 fn write(args: &DemoArgs, picture: &RgbImage) -> Outcome {
-    let mut bytes = std::io::Cursor::new(Vec::new());
-    picture.write_to(&mut bytes, ImageFormat::Png).map_err(Failure::work)?;
-    tavq_torch::write_atomic(&args.out, |out| out.write_all(bytes.get_ref())).map_err(writing(&args.out))
+    let mut bytes = Vec::new();
+    let encoder = PngEncoder::new_with_quality(&mut bytes, CompressionType::Best, FilterType::Adaptive);
+    picture.write_with_encoder(encoder).map_err(Failure::work)?;
+    tavq_torch::write_atomic(&args.out, |out| out.write_all(&bytes)).map_err(writing(&args.out))
 }

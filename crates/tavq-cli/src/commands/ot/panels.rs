@@ -10,11 +10,12 @@ const SIZE: [usize; 2] = [1500, 560];
 const MARGIN: usize = 22;
 const GAP: usize = 16;
 const CAPTION: usize = 74;
-const PAGE: Colour = [247.0, 247.0, 249.0];
+const LEGEND_LINE: usize = 22;
+const PAGE: Colour = [245.0, 245.0, 250.0];
 const CARD: Colour = [255.0; 3];
-const EDGE: Colour = [222.0, 224.0, 230.0];
-const SOURCE: Colour = [32.0, 98.0, 180.0];
-const TARGET: Colour = [226.0, 98.0, 38.0];
+const EDGE: Colour = [220.0, 225.0, 230.0];
+const SOURCE: Colour = [30.0, 100.0, 180.0];
+const TARGET: Colour = [225.0, 100.0, 40.0];
 const INK: [u8; 3] = [28, 30, 36];
 const FAINT: [u8; 3] = [88, 92, 104];
 
@@ -71,7 +72,7 @@ pub(super) fn draw(panels: &[Panel<'_>], x: &Array2<f64>, y: &Array2<f64>) -> an
         from.iter().for_each(|&at| dot(&mut canvas, at, SOURCE));
         to.iter().for_each(|&at| dot(&mut canvas, at, TARGET));
     }
-    legend(&mut canvas, lefts[0] + width, MARGIN + height);
+    legend(&mut canvas, MARGIN);
     let mut picture = canvas.into_image();
     write(&mut picture, panels, &lefts, (width, MARGIN + height))?;
     Ok(picture)
@@ -95,7 +96,12 @@ fn dot(canvas: &mut Canvas, at: [f32; 2], colour: Colour) {
     canvas.disc(at, 4.0, colour);
 }
 
-fn legend(_canvas: &mut Canvas, _right: usize, _bottom: usize) {}
+/// Which colour is which, in the corner of the first panel.
+fn legend(canvas: &mut Canvas, left: usize) {
+    for (k, colour) in [SOURCE, TARGET].into_iter().enumerate() {
+        dot(canvas, [(left + 18) as f32, (MARGIN + 19 + k * LEGEND_LINE) as f32], colour);
+    }
+}
 
 /// Titles and captions below the panels.
 fn write(
@@ -104,7 +110,10 @@ fn write(
     lefts: &[usize],
     (width, bottom): (usize, usize),
 ) -> anyhow::Result<()> {
-    let (title, body) = (Pen::new(25.0)?, Pen::new(18.0)?);
+    let (title, body, small) = (Pen::new(25.0)?, Pen::new(18.0)?, Pen::new(16.0)?);
+    for (k, name) in ["source", "target"].into_iter().enumerate() {
+        small.draw(picture, MARGIN as u32 + 30, (MARGIN + 10 + k * LEGEND_LINE) as u32, FAINT, name);
+    }
     for (panel, &left) in panels.iter().zip(lefts) {
         let centred = |pen: &Pen, text: &str| (left as f32 + (width as f32 - pen.width(text)) / 2.0).max(0.0) as u32;
         let y = bottom as u32 + 10;

@@ -63,7 +63,7 @@ impl Shape {
                     move |draw: &mut Draw, i: usize| {
                         let angle = PI * along(i);
                         let (x, y) = (sign * (angle.cos() - 0.5), sign * (angle.sin() - 0.25));
-                        [x + 0.06 * draw.normal(), y + 0.06 * draw.normal()]
+                        [x + 0.045 * draw.normal(), y + 0.045 * draw.normal()]
                     }
                 };
                 (cloud(&moon(1.0)), cloud(&moon(-1.0)))
@@ -78,11 +78,11 @@ impl Shape {
             Self::Spiral => {
                 let arms = |draw: &mut Draw, i: usize| {
                     let t = along(i).sqrt();
-                    let angle = 1.25 * TAU * t + PI * (i % 2) as f64;
-                    let r = 0.12 + 0.95 * t;
+                    let angle = 0.75 * TAU * t + PI * (i % 2) as f64;
+                    let r = 0.3 + 0.75 * t;
                     [r * angle.cos() + 0.02 * draw.normal(), r * angle.sin() + 0.02 * draw.normal()]
                 };
-                (cloud(&disc(0.95)), cloud(&arms))
+                (cloud(&disc(0.42)), cloud(&arms))
             }
         }
     }
