@@ -145,7 +145,10 @@ impl Drawn {
     }
 
     fn panel<'a>(&self, plan: &'a Array2<f64>) -> Panel<'a> {
-        let caption = format!("cost {:.4}; a source reaches {:.1} targets", self.value, self.reach);
+        let value = self.value;
+        let plain = value == 0.0 || (1e-3..1e6).contains(&value);
+        let value = if plain { format!("{value:.4}") } else { format!("{value:.3e}") };
+        let caption = format!("cost {value}; a source reaches {:.1} targets", self.reach);
         Panel { plan, title: self.title(), caption }
     }
 }
