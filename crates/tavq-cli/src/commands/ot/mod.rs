@@ -23,9 +23,9 @@ use crate::failure::Outcome;
 #[derive(Debug, Subcommand)]
 pub(crate) enum OtCommand {
     /// Solves one problem.
-    Solve(solve::SolveArgs),
+    Solve(Box<solve::SolveArgs>),
     /// Solves many problems; prints one JSON line for each.
-    Batch(batch::BatchArgs),
+    Batch(Box<batch::BatchArgs>),
     /// Draws exact and entropic plans between two clouds in the plane.
     Demo(demo::DemoArgs),
 }

@@ -63,7 +63,7 @@ impl Archive {
         let (size, packed) = (file.size(), file.compressed_size());
         if size > LARGE && size / DENSEST > packed {
             return Err(refuse(format!(
-                "expected at least 1 byte in the archive for {DENSEST} of a large array (store it without compression), found {packed} for {size}"
+                "expected at most {DENSEST} bytes of a large array for a byte of archive (more has to be stored without compression), found {size} for {packed}"
             )));
         }
         Stream { bytes: Box::new(file), length: Some(size), place }.open().map(Some)
