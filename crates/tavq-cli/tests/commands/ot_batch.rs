@@ -1,6 +1,7 @@
 //! `tavq ot batch`: order, error lines, stacks, plans.
 
 use std::fs::File;
+use std::io::Write;
 use std::path::Path;
 
 use ndarray::{Array1, Array2, Array3, Axis, ShapeBuilder, s};
@@ -8,6 +9,7 @@ use ndarray_npy::{NpzReader, NpzWriter};
 use serde_json::Value;
 
 use crate::common::{files, folder, npy, refuse_cleanly, succeed, tavq, text};
+use crate::ot::raw_npy;
 
 fn costs(count: usize, n: usize, m: usize) -> Array3<f64> {
     Array3::from_shape_fn((count, n, m), |(b, i, j)| {
@@ -116,6 +118,20 @@ fn one_bad_problem_of_a_stack_is_one_line() {
     assert_eq!(out.status.code(), Some(2));
     let found = lines(&String::from_utf8(out.stdout).unwrap());
     assert!(found[0]["error"].as_str().unwrap().contains("source: expected 2 dimensions"), "{}", found[0]);
+}
+
+#[test]
+fn a_stack_of_nothing_is_one_line() {
+    let dir = folder("ot-batch-endless");
+    let stack = dir.join("stack.npz");
+    let mut zip = zip::ZipWriter::new(File::create(&stack).unwrap());
+    zip.start_file("cost.npy", zip::write::SimpleFileOptions::default()).unwrap();
+    zip.write_all(&raw_npy("<f8", "(1000000000000000, 0, 0)", &[])).unwrap();
+    zip.finish().unwrap();
+    let out = tavq(&["ot", "batch", text(&stack), "--plans", text(&dir.join("plans")), "--json"]).output().unwrap();
+    assert_eq!(out.status.code(), Some(2));
+    let found = lines(&String::from_utf8(out.stdout).unwrap());
+    assert!(found.len() == 1 && found[0]["error"].as_str().unwrap().contains("at least 1 problem"), "{found:?}");
 }
 
 #[test]

@@ -32,7 +32,7 @@ pub(super) enum Method {
 }
 
 impl Method {
-    /// The options that it uses.
+    /// The options that it uses; with the line in [`Method::solver`] this is all that a method adds.
     fn options(self) -> &'static [&'static str] {
         match self {
             Self::Exact => &["max-iterations"],

@@ -4,6 +4,7 @@
 //! number. A problem that is refused is a line of its own and does not touch its neighbours.
 
 use std::collections::HashSet;
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
@@ -109,7 +110,8 @@ pub(crate) fn run(args: &BatchArgs) -> Outcome {
         done: 0,
         refused: 0,
         unconverged: 0,
-        progress: Progress::new("problems", 0, total as u64, args.json),
+        // On a terminal the lines themselves show how far it is, and a bar would run into them.
+        progress: Progress::new("problems", 0, total as u64, args.json || std::io::stdout().is_terminal()),
     };
     let alone = jobs.len() == 1;
     for job in jobs {
@@ -162,15 +164,16 @@ fn check_folder(folder: &Path, files: &[PathBuf]) -> Outcome {
 fn look_at(path: PathBuf) -> Job {
     let look = || -> Outcome<Option<usize>> {
         let mut archive = Archive::open(&path, &MEMBERS)?;
-        let cost = archive.member("cost")?;
-        Ok(cost.and_then(|cost| if let [count, _, _] = cost.shape() { Some(*count) } else { None }))
+        let Some(cost) = archive.member("cost")? else { return Ok(None) };
+        match *cost.shape() {
+            // Without a size of its problems a stack could claim any number of them.
+            [count, n, m] if count == 0 || n == 0 || m == 0 => cost.misshapen("at least 1 problem of 1 x 1", "a stack"),
+            [count, _, _] => Ok(Some(count)),
+            _ => Ok(None),
+        }
     };
     match look() {
         Ok(None) => Job::One(path),
-        Ok(Some(0)) => {
-            let empty = anyhow!("{}: cost: expected at least 1 problem, found 0", path.display());
-            Job::Broken(path, Failure::input(empty))
-        }
         Ok(Some(count)) => Job::Stack(path, count),
         Err(failure) => Job::Broken(path, failure),
     }

@@ -188,6 +188,10 @@ impl Values<'_> {
 
     pub(super) fn matrix(mut self, what: &str) -> Outcome<Array2<f64>> {
         let [n, m] = self.shape[..] else { return self.misshapen("2 dimensions", what) };
+        // A side without a length lets the other one claim any, and masses are made for it.
+        if n == 0 || m == 0 {
+            return self.misshapen("at least 1 x 1", what);
+        }
         let values = self.next(n * m)?;
         let array = Array2::from_shape_vec((n, m).set_f(self.fortran), values).map_err(Failure::work)?;
         self.finish()?;
