@@ -132,6 +132,7 @@ fn a_stack_of_nothing_is_one_line() {
     assert_eq!(out.status.code(), Some(2));
     let found = lines(&String::from_utf8(out.stdout).unwrap());
     assert!(found.len() == 1 && found[0]["error"].as_str().unwrap().contains("at least 1 problem"), "{found:?}");
+    assert!(!dir.join("plans").exists());
 }
 
 #[test]

@@ -20,7 +20,7 @@ use super::npy::show;
 use super::npz::Archive;
 use super::outputs::{check_threshold, write_coupling};
 use super::report::Report;
-use crate::failure::{Failure, Outcome, reading, writing};
+use crate::failure::{Failure, Outcome, reading};
 use crate::output::say;
 
 /// Costs in a chunk (128 MiB; the plans take as much again) and problems in it.
@@ -98,9 +98,6 @@ pub(crate) fn run(args: &BatchArgs) -> Outcome {
     }
     let jobs: Vec<Job> = files.into_iter().map(look_at).collect();
     check_names(args, &jobs)?;
-    if let Some(folder) = &args.plans {
-        std::fs::create_dir_all(folder).map_err(writing(folder))?;
-    }
     let total: usize = jobs.iter().map(Job::count).sum();
     let mut batch = Batch {
         args,
