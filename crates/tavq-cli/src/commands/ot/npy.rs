@@ -48,7 +48,7 @@ fn refuse<T>(place: &str, words: impl std::fmt::Display) -> Outcome<T> {
 }
 
 fn broken(place: &str, error: &io::Error) -> Failure {
-    Failure::input(anyhow!("{place}: {error}"))
+    Failure::input(anyhow!("{place}: expected readable bytes, found {error}"))
 }
 
 impl<'r> Stream<'r> {
