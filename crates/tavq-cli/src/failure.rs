@@ -25,6 +25,12 @@ impl Failure {
         Self::Work(error.into())
     }
 
+    /// The one line.
+    pub(crate) fn line(&self) -> String {
+        let (Self::Input(error) | Self::Work(error)) = self;
+        one_line(error)
+    }
+
     /// Prints the one line and gives the exit code.
     pub(crate) fn report(self) -> ExitCode {
         let (error, code) = match self {

@@ -38,6 +38,16 @@ fn refused(out: &Output, args: &[&str], parts: &[&str]) {
     }
 }
 
+/// [`refuse`] with nothing else on standard error, and with the folder as it was before.
+pub(crate) fn refuse_cleanly(dir: &Path, args: &[&str], parts: &[&str]) {
+    let before = files(dir);
+    let out = tavq(args).output().unwrap();
+    refused(&out, args, parts);
+    let text = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(text.lines().count(), 1, "tavq {args:?}: {text}");
+    assert!(files(dir) == before, "tavq {args:?} changed its folder");
+}
+
 /// An empty folder for one test.
 pub(crate) fn folder(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("commands").join(name);
@@ -136,6 +146,12 @@ pub(crate) fn small() -> &'static Small {
         let printed = succeed(&["train", "--config", text(&config), "--out", text(&run)]);
         Small { config, run, printed }
     })
+}
+
+/// Writes a .npy file.
+pub(crate) fn npy(path: &Path, array: &impl ndarray_npy::WriteNpyExt) -> String {
+    array.write_npy(std::fs::File::create(path).unwrap()).unwrap();
+    text(path).to_owned()
 }
 
 /// Every file of a folder, by name.
