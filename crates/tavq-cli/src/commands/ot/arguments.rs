@@ -7,8 +7,8 @@ use anyhow::anyhow;
 use clap::{Args, ValueEnum};
 use ndarray::Array1;
 use tavq_ot::{
-    Acceleration, Coupling, EntropicPartial, Exact, Form, OtError, Precision, Problem, Reference, Sinkhorn, Solver,
-    Unbalanced,
+    Acceleration, Algorithm, Coupling, EntropicPartial, Exact, ExactPartial, Form, OtError, Precision, Problem,
+    Reference, Sinkhorn, Solver, Unbalanced,
 };
 
 use super::inputs::vector_of;
@@ -21,12 +21,14 @@ pub(super) fn name(value: impl ValueEnum) -> String {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Method {
-    /// Network simplex.
+    /// The linear program.
     Exact,
     /// Entropic, both marginals prescribed.
     Sinkhorn,
     /// Entropic, each marginal at a price.
     Unbalanced,
+    /// The linear program, a plan of a given mass.
+    Partial,
     /// Entropic, a plan of a given mass.
     EntropicPartial,
 }
@@ -35,7 +37,8 @@ impl Method {
     /// The options that it uses; with the line in [`Method::solver`] this is all that a method adds.
     fn options(self) -> &'static [&'static str] {
         match self {
-            Self::Exact => &["max-iterations"],
+            Self::Exact => &["max-iterations", "algorithm"],
+            Self::Partial => &["max-iterations", "mass"],
             Self::Sinkhorn => &[
                 "epsilon", "tolerance", "max-iterations", "form", "precision", "acceleration", "schedule", "warm-start",
             ],
@@ -49,7 +52,7 @@ impl Method {
 
     /// Whether the totals of the two sides may differ.
     pub(super) fn takes_unequal_totals(self) -> bool {
-        matches!(self, Self::Unbalanced | Self::EntropicPartial)
+        matches!(self, Self::Unbalanced | Self::Partial | Self::EntropicPartial)
     }
 
     fn solver(self, args: &SolverArgs) -> Outcome<Box<dyn Solver>> {
@@ -57,9 +60,20 @@ impl Method {
             Self::Exact => Box::new(args.exact()?),
             Self::Sinkhorn => args.warm(args.sinkhorn()?)?,
             Self::Unbalanced => Box::new(args.unbalanced()?),
+            Self::Partial => Box::new(args.partial()?),
             Self::EntropicPartial => Box::new(args.entropic_partial()?),
         })
     }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum AlgorithmArg {
+    /// Assignment where it can, else simplex.
+    Auto,
+    /// Network simplex.
+    Simplex,
+    /// Shortest augmenting paths; as many sources as targets, all of one mass.
+    Assignment,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -110,9 +124,12 @@ pub(super) struct SolverArgs {
     /// L1 error of the marginals at which to stop [default: 1e-6].
     #[arg(long, allow_negative_numbers = true)]
     tolerance: Option<f64>,
-    /// Iterations at most [default: 10000; no limit for exact].
+    /// Iterations at most [default: 10000; no limit for exact and partial].
     #[arg(long)]
     max_iterations: Option<usize>,
+    /// How the plan is found (exact) [default: auto].
+    #[arg(long, value_enum)]
+    algorithm: Option<AlgorithmArg>,
     /// Where the iteration keeps its numbers (sinkhorn) [default: log].
     #[arg(long, value_enum)]
     form: Option<FormArg>,
@@ -137,7 +154,7 @@ pub(super) struct SolverArgs {
     /// What the entropy is relative to (unbalanced) [default: product].
     #[arg(long, value_enum)]
     reference: Option<ReferenceArg>,
-    /// Mass of the plan (entropic-partial).
+    /// Mass of the plan (partial, entropic-partial).
     #[arg(long, allow_negative_numbers = true)]
     mass: Option<f64>,
 }
@@ -192,6 +209,7 @@ impl SolverArgs {
             ("epsilon", self.epsilon.is_some()),
             ("tolerance", self.tolerance.is_some()),
             ("max-iterations", self.max_iterations.is_some()),
+            ("algorithm", self.algorithm.is_some()),
             ("form", self.form.is_some()),
             ("precision", self.precision.is_some()),
             ("acceleration", self.acceleration.is_some()),
@@ -222,9 +240,22 @@ impl SolverArgs {
     }
 
     fn exact(&self) -> Outcome<Exact> {
+        let solver = Exact::new().algorithm(match self.algorithm {
+            None | Some(AlgorithmArg::Auto) => Algorithm::Auto,
+            Some(AlgorithmArg::Simplex) => Algorithm::Simplex,
+            Some(AlgorithmArg::Assignment) => Algorithm::Assignment,
+        });
         Ok(match self.max_iterations {
-            Some(limit) => Exact::new().max_iterations(limit)?,
-            None => Exact::new(),
+            Some(limit) => solver.max_iterations(limit)?,
+            None => solver,
+        })
+    }
+
+    fn partial(&self) -> Outcome<ExactPartial> {
+        let solver = ExactPartial::new(self.needed("mass", self.mass)?)?;
+        Ok(match self.max_iterations {
+            Some(limit) => solver.max_iterations(limit)?,
+            None => solver,
         })
     }
 
