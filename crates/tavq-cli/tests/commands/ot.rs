@@ -205,6 +205,11 @@ fn every_method_is_the_one_of_its_name() {
     assert_ne!(counting["regularized_value"], one["regularized_value"]);
     let partial = with(&[&["--method", "entropic-partial", "--mass", "0.4"][..], &unequal].concat());
     assert!((number(&partial, "mass") - 0.4).abs() < 1e-5, "{partial}");
+    let sharp = with(&[&["--method", "partial", "--mass", "0.4"][..], &unequal].concat());
+    assert!((number(&sharp, "mass") - 0.4).abs() < 1e-12 && number(&sharp, "gap").abs() < 1e-12, "{sharp}");
+    assert!(number(&sharp, "value") <= number(&partial, "value") + 1e-5);
+    let simplex = with(&["--method", "exact", "--algorithm", "simplex"]);
+    assert!((number(&simplex, "value") - exact).abs() < 1e-12);
 }
 
 #[test]
