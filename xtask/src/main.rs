@@ -6,6 +6,7 @@
 #[cfg(not(unix))]
 compile_error!("tavq is built on Linux and macOS; on Windows, use WSL");
 
+mod bench;
 mod cache;
 mod checks;
 mod data;
@@ -25,9 +26,10 @@ use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
 
+use crate::error::BadInput;
 use crate::setup::Environment;
 use crate::workspace::Workspace;
 
@@ -63,10 +65,19 @@ enum Task {
         #[arg(long)]
         pure: bool,
     },
-    /// Run the benchmarks, or one of them
+    /// Run the benchmarks, or one of them; `ot` compares tavq-ot with other libraries and writes docs/benchmarks/ot.md
     Bench {
         /// The benchmark's name
         name: Option<String>,
+        /// With `ot`: small sizes and few turns; the page goes into the build folder
+        #[arg(long)]
+        quick: bool,
+        /// With `ot`: only tavq-ot itself
+        #[arg(long)]
+        no_peers: bool,
+        /// With `ot`: only this group of cases
+        #[arg(long)]
+        group: Option<String>,
         /// More arguments for criterion, after `--`
         #[arg(last = true)]
         rest: Vec<OsString>,
@@ -108,7 +119,9 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Setup { cuda } => setup::setup(cuda)?,
         Task::Train { study, rest } => return train(study, &rest),
         Task::Test { pure } => return Ok(code(checks::test(pure))),
-        Task::Bench { name, rest } => return bench(name.as_deref(), &rest),
+        Task::Bench { name, quick, no_peers, group, rest } => {
+            return run_bench(name.as_deref(), &bench::Options { quick, no_peers, group }, &rest);
+        }
         Task::Data { scripts } => data::list(scripts)?,
         Task::Docs { open } => {
             let mut rustdoc = checks::rustdoc(&Environment::provide()?);
@@ -130,7 +143,20 @@ fn train(study: bool, rest: &[OsString]) -> Result<ExitCode> {
     become_child(environment.apply(&mut tavq))
 }
 
-fn bench(name: Option<&str>, rest: &[OsString]) -> Result<ExitCode> {
+/// The comparison of `ot`, or criterion.
+fn run_bench(name: Option<&str>, options: &bench::Options, rest: &[OsString]) -> Result<ExitCode> {
+    if name == Some("ot") {
+        if !rest.is_empty() {
+            bail!(BadInput(
+                "`bench ot` is no criterion benchmark: `cargo bench -p tavq-benches --bench ot -- ...` is".into()
+            ));
+        }
+        bench::ot(options)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if options.quick || options.no_peers || options.group.is_some() {
+        bail!(BadInput("--quick, --no-peers and --group belong to `bench ot`".into()));
+    }
     let mut cargo = Environment::provide()?.cargo();
     cargo.args(["bench", "--package", "tavq-benches"]);
     if let Some(name) = name {

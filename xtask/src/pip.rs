@@ -48,6 +48,32 @@ pub(crate) fn download(wheel: &Wheel, into: &Path) -> Result<PathBuf> {
     Ok(file)
 }
 
+/// Installs the packages of a requirements file for the Python of a virtual environment.
+pub(crate) fn install(python: &Path, requirements: &Path, scratch: &Path) -> Result<()> {
+    let child = Command::new(python)
+        .args([
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--prefer-binary",
+            "--no-cache-dir",
+            "--disable-pip-version-check",
+        ])
+        .args(["--no-input", "--retries", "2", "--requirement"])
+        .arg(requirements)
+        .env("TMPDIR", scratch)
+        .stdout(Stdio::from(io::stderr()))
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(no_python)?;
+    let output = child.wait_with_output()?;
+    if !output.status.success() {
+        bail!("{}", explain(&String::from_utf8_lossy(&output.stderr)));
+    }
+    Ok(())
+}
+
 fn no_python(error: io::Error) -> anyhow::Error {
     match error.kind() {
         io::ErrorKind::NotFound => anyhow::anyhow!("python3 was not found on PATH"),
