@@ -51,15 +51,7 @@ pub(crate) fn download(wheel: &Wheel, into: &Path) -> Result<PathBuf> {
 /// Installs the packages of a requirements file for the Python of a virtual environment.
 pub(crate) fn install(python: &Path, requirements: &Path, scratch: &Path) -> Result<()> {
     let child = Command::new(python)
-        .args([
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--prefer-binary",
-            "--no-cache-dir",
-            "--disable-pip-version-check",
-        ])
+        .args(["-m", "pip", "install", "--quiet", "--prefer-binary", "--no-cache-dir", "--disable-pip-version-check"])
         .args(["--no-input", "--retries", "2", "--requirement"])
         .arg(requirements)
         .env("TMPDIR", scratch)

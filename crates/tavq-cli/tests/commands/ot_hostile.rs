@@ -202,7 +202,10 @@ fn parameters_that_are_none() {
     with(&["--method", "unbalanced", "--source-strength", "0", "--target-strength", "1"], &["source strength"]);
     with(&["--method", "entropic-partial"], &["entropic-partial", "--mass"]);
     with(&["--method", "partial"], &["partial", "--mass"]);
-    with(&["--method", "exact", "--algorithm", "assignment", "--source", &s.npy("lean.npy", &array![0.2, 0.8])], &["assignment"]);
+    with(
+        &["--method", "exact", "--algorithm", "assignment", "--source", &s.npy("lean.npy", &array![0.2, 0.8])],
+        &["assignment"],
+    );
     with(&["--method", "entropic-partial", "--mass", "2"], &["mass", "2"]);
     with(&["--method", "entropic-partial", "--mass", "-1"], &["mass", "-1"]);
     for (method, option, value) in [
