@@ -44,7 +44,8 @@ pub(crate) fn time(input: &Input, request: &Request) -> Outcome<Value> {
                 Ok(Reached {
                     value: solved.iter().map(|solved| solved.value).sum::<f64>() / solved.len() as f64,
                     error: most(|solved| solved.marginal_error),
-                    iterations: most(|solved| solved.iterations as f64) as usize,
+                    // The fewest: none may stop early where a number was asked for.
+                    iterations: solved.iter().map(|solved| solved.iterations).min().unwrap_or(0),
                     status: solved
                         .iter()
                         .map(|solved| solved.status)

@@ -32,8 +32,11 @@ pub(crate) struct ScalingSweep<'a, T: Real> {
     /// Sums of rows before their update, relative to the mass.
     row_sums: Vec<f64>,
     sums: Vec<Vec<T>>,
-    /// v after its update.
+    /// Sums of the columns of K times u.
+    total: Vec<f64>,
+    /// v after its update, and its smallest and largest entry.
     next: Vec<f64>,
+    next_range: (f64, f64),
     column_error: f64,
     /// Columns that underflowed, with their potentials.
     lost: Vec<(usize, f64)>,
@@ -64,7 +67,9 @@ impl<'a, T: Real> ScalingSweep<'a, T> {
             v: vec![T::of(1.0); m],
             row_sums: vec![0.0; n],
             sums: (0..n.div_ceil(rows)).map(|_| vec![T::default(); m]).collect(),
+            total: vec![0.0; m],
             next: vec![1.0; m],
+            next_range: (1.0, 1.0),
             column_error: f64::INFINITY,
             lost: Vec::new(),
             g: vec![0.0; m],
@@ -133,12 +138,19 @@ impl<'a, T: Real> ScalingSweep<'a, T> {
     }
 
     fn measure_columns(&mut self) {
-        let mut total: Vec<f64> = vec![0.0; self.v.len()];
+        let m = self.v.len();
+        self.total.fill(0.0);
         for block in &self.sums {
-            total.iter_mut().zip(block).for_each(|(sum, part)| *sum += part.f64());
+            self.total.iter_mut().zip(block).for_each(|(sum, part)| *sum += part.f64());
+        }
+        self.lost.clear();
+        if self.measure_plain_columns() {
+            return;
         }
         let (mut error, mut lost) = (0.0, Vec::new());
-        for (j, (&sum, &mass)) in total.iter().zip(&self.marginals.target).enumerate() {
+        for j in 0..m {
+            let (sum, mass) = (self.total[j], self.marginals.target[j]);
+            self.next[j] = 1.0;
             if mass == 0.0 {
                 continue;
             }
@@ -146,20 +158,56 @@ impl<'a, T: Real> ScalingSweep<'a, T> {
                 self.next[j] = mass / sum;
                 error += (mass - sum * self.v[j].f64()).abs();
             } else {
-                self.next[j] = 1.0;
                 error += mass;
                 lost.push(j);
             }
         }
         self.column_error = error;
-        self.lost = if lost.is_empty() {
-            Vec::new()
-        } else {
+        self.next_range = range(&self.next);
+        if !lost.is_empty() {
             let f: Vec<f64> = self.base[0].iter().zip(&self.u).map(|(f, u)| f + u.log2()).collect();
             let sums = lost_columns(&self.costs, self.marginals, &f, &lost);
-            sums.into_iter().map(|(j, log_sum)| (j, if log_sum > f64::NEG_INFINITY { -log_sum } else { 0.0 })).collect()
-        };
+            // Forbidden arcs alone have no sum and no potential.
+            self.lost =
+                sums.into_iter().map(|(j, sum)| (j, if sum == f64::NEG_INFINITY { 0.0 } else { -sum })).collect();
+        }
     }
+
+    /// The columns when each has a sum in the range of the type, by loops without a branch, over fixed lanes; false (and
+    /// nothing of use) otherwise.
+    fn measure_plain_columns(&mut self) -> bool {
+        const LANES: usize = 8;
+        let (low, high) = range(&self.total);
+        let (lightest, _) = range(&self.marginals.target);
+        if !(low > T::UNDERFLOW && high < T::OVERFLOW && lightest > 0.0) {
+            return false;
+        }
+        let mut errors = [0.0; LANES];
+        let columns = self.next.chunks_mut(LANES).zip(self.total.chunks(LANES));
+        for ((next, sums), (masses, v)) in columns.zip(self.marginals.target.chunks(LANES).zip(self.v.chunks(LANES))) {
+            let parts = next.iter_mut().zip(sums).zip(masses.iter().zip(v)).zip(&mut errors);
+            for (((next, sum), (mass, v)), error) in parts {
+                *next = mass / sum;
+                *error += (mass - sum * v.f64()).abs();
+            }
+        }
+        self.column_error = errors.iter().sum();
+        self.next_range = range(&self.next);
+        self.next_range.0 >= f64::MIN_POSITIVE && self.next_range.1 < f64::INFINITY
+    }
+}
+
+/// The smallest and the largest value.
+fn range(values: &[f64]) -> (f64, f64) {
+    const LANES: usize = 8;
+    let (mut low, mut high) = ([f64::INFINITY; LANES], [f64::NEG_INFINITY; LANES]);
+    for chunk in values.chunks(LANES) {
+        for ((&value, low), high) in chunk.iter().zip(&mut low).zip(&mut high) {
+            *low = if value < *low { value } else { *low };
+            *high = if value > *high { value } else { *high };
+        }
+    }
+    (low.into_iter().fold(f64::INFINITY, f64::min), high.into_iter().fold(f64::NEG_INFINITY, f64::max))
 }
 
 /// Updates u for `R` rows of K and adds their share of the column sums; false when a sum left the range of the type.
@@ -245,7 +293,8 @@ impl<T: Real> Engine for ScalingSweep<'_, T> {
     }
 
     fn accept(&mut self) {
-        let absorb = !self.lost.is_empty() || self.next.iter().chain(&self.u).any(|&factor| far::<T>(factor));
+        let ((low, high), (least, most)) = (self.next_range, range(&self.u));
+        let absorb = !self.lost.is_empty() || [low, high, least, most].into_iter().any(far::<T>);
         if absorb {
             let g = self.proposal().to_vec();
             self.base[1] = g;
