@@ -61,7 +61,8 @@ pub(crate) fn install(python: &Path, requirements: &Path, scratch: &Path) -> Res
         .map_err(no_python)?;
     let output = child.wait_with_output()?;
     if !output.status.success() {
-        bail!("{}", explain(&String::from_utf8_lossy(&output.stderr)));
+        // One that was killed says nothing: its status does.
+        bail!("{} ({})", explain(&String::from_utf8_lossy(&output.stderr)), output.status);
     }
     Ok(())
 }
