@@ -60,7 +60,7 @@ pub(crate) struct Comparison {
 /// How much of a solve is timed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Work {
-    /// One iteration, as the difference of two numbers of them.
+    /// One iteration, as the difference of two numbers of them ([`Work::counts`]).
     Iteration(usize, usize),
     /// This many iterations.
     Fixed(usize),
@@ -68,6 +68,17 @@ pub(crate) enum Work {
     Tolerance(f64),
     /// To the optimum; values must agree to a relative 1e-9.
     Optimum,
+}
+
+impl Work {
+    /// The two numbers of iterations that an iteration is timed by. A fast one takes more of them, or its time drowns in
+    /// the noise of setting up.
+    pub(crate) fn counts(self, contender: Contender) -> Option<[usize; 2]> {
+        let Self::Iteration(low, high) = self else { return None };
+        let slow =
+            contender.who != Who::Ours && (contender.solver == "sinkhorn_log" || contender.solver.starts_with("lse"));
+        Some([low, if slow { high } else { 10 * high }])
+    }
 }
 
 /// One input and all who solve it.

@@ -110,7 +110,7 @@ impl<'a> Session<'a> {
             return Ok(());
         }
         let start = Instant::now();
-        let counts = if let Work::Iteration(low, high) = case.work { vec![low, high] } else { vec![0] };
+        let counts = case.work.counts(contender).map_or(vec![0], Vec::from);
         for (part, count) in counts.into_iter().enumerate() {
             let request = request(case, contender, count, known.as_ref(), self.bench.limit());
             let answer = self.program(contender.who)?.ask(&request)?;

@@ -42,16 +42,13 @@ impl Timing {
         if !self.valid() {
             return None;
         }
-        match work {
-            Work::Iteration(low, high) => {
-                let each = |of: fn(&[f64]) -> Option<f64>| {
-                    Some((of(&self.seconds[1])? - of(&self.seconds[0])?) / (high - low) as f64)
-                };
-                let found = [each(least)?, each(median)?];
-                (found[0] > 0.0).then_some(found)
-            }
-            _ => Some([least(&self.seconds[0])?, median(&self.seconds[0])?]),
-        }
+        let Some([low, high]) = work.counts(self.contender) else {
+            return Some([least(&self.seconds[0])?, median(&self.seconds[0])?]);
+        };
+        let each =
+            |of: fn(&[f64]) -> Option<f64>| Some((of(&self.seconds[1])? - of(&self.seconds[0])?) / (high - low) as f64);
+        let found = [each(least)?, each(median)?];
+        (found[0] > 0.0).then_some(found)
     }
 
     pub(crate) fn number(&self, key: &str) -> Option<f64> {
@@ -169,7 +166,7 @@ pub(crate) mod tests {
 
     #[test]
     fn an_iteration_is_a_difference_of_the_smallest_times() {
-        let mut timing = Timing::new(OURS);
+        let mut timing = Timing::new(FAST);
         timing.add(0, json!({ "seconds": [1.5, 1.0, 2.0], "status": "fixed" }));
         timing.add(1, json!({ "seconds": [5.0, 3.0, 4.0], "status": "fixed" }));
         assert_eq!(timing.seconds(Work::Iteration(10, 20)), Some([0.2, 0.25]));
