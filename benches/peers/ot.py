@@ -238,7 +238,9 @@ class Ott:
         paces = {mode: self.pace(mode, data, arrays, request) for mode in ("lse", "kernel")}
         found, reasons = [], []
         for way in ways:
-            most = max(20, int(request["limit"] / paces[way.split()[0]] / inner) * inner)
+            # Twice the best so far is too slow to win.
+            budget = min([request["limit"], *(2.0 * seconds for seconds, _ in found)])
+            most = max(20, int(budget / paces[way.split()[0]] / inner) * inner)
             try:
                 found.append(self.tune_way(way, inner, most, data, arrays, request))
             except NotRun as reason:
@@ -266,7 +268,7 @@ class Ott:
             run = self.ready(self.solver(way, epsilon, threshold, most, inner), arrays)
             fastest, out = seconds_of(run)
             if int(out[2]) >= most:
-                raise NotRun(f"not reached in {request['limit']:.0f} s")
+                raise NotRun(f"not reached in {most} iterations")
             return verified(self.result(out, data, epsilon), data)
 
         threshold = tightened(reach, tolerance, tolerance, tries=6)
