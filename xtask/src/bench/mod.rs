@@ -83,12 +83,25 @@ pub(crate) fn ot(options: &Options) -> Result<()> {
         }
         measured.push(measure(&mut session, mode, &groups, &mut settings)?);
         versions.append(&mut session.versions);
+        // After each mode, so that a run that is interrupted leaves what it has measured.
+        let (versions, limits) = (describe_versions(&versions), limits.clone());
+        let facts = Facts { machine: machine(), versions, command: options.command(), limits };
+        write_page(options, &workspace, &bench, &facts, &groups, &measured)?;
     }
-    let facts =
-        Facts { machine: machine(), versions: describe_versions(&versions), command: options.command(), limits };
-    let page = report::page(&facts, &groups, &measured);
+    Ok(())
+}
+
+fn write_page(
+    options: &Options,
+    workspace: &Workspace,
+    bench: &Bench,
+    facts: &Facts,
+    groups: &[Group],
+    measured: &[Measured],
+) -> Result<()> {
+    let page = report::page(facts, groups, measured);
     let raw = bench.folder.join("results.json");
-    fs::write(&raw, raw_results(&facts, &groups, &measured).to_string())?;
+    fs::write(&raw, raw_results(facts, groups, measured).to_string())?;
     let path = if options.whole() { workspace.root.join("docs/benchmarks/ot.md") } else { bench.folder.join("ot.md") };
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent)?;

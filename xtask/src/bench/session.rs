@@ -36,7 +36,7 @@ impl Bench {
 
     /// A solve of a peer that would take longer is not run.
     pub(crate) fn limit(&self) -> f64 {
-        if self.quick { 10.0 } else { 100.0 }
+        if self.quick { 10.0 } else { 30.0 }
     }
 }
 
