@@ -11,6 +11,7 @@ mod session;
 mod verdict;
 
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use std::process::Command;
 use std::time::Instant;
@@ -32,9 +33,13 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// Whether everything is measured that the page in the repository shows.
-    fn whole(&self) -> bool {
-        !self.quick && !self.no_peers && self.group.is_none()
+    /// Where the page goes: into the repository when the peers were measured at full size, a group on a page of its own.
+    fn page(&self, root: &Path, folder: &Path) -> PathBuf {
+        match &self.group {
+            _ if self.quick || self.no_peers => folder.join("ot.md"),
+            Some(group) => root.join(format!("docs/benchmarks/ot-{group}.md")),
+            None => root.join("docs/benchmarks/ot.md"),
+        }
     }
 
     fn groups(&self) -> Result<Vec<Group>> {
@@ -102,7 +107,7 @@ fn write_page(
     let page = report::page(facts, groups, measured);
     let raw = bench.folder.join("results.json");
     fs::write(&raw, raw_results(facts, groups, measured).to_string())?;
-    let path = if options.whole() { workspace.root.join("docs/benchmarks/ot.md") } else { bench.folder.join("ot.md") };
+    let path = options.page(&workspace.root, &bench.folder);
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent)?;
     }
@@ -209,7 +214,10 @@ mod tests {
         let exact = options("exact");
         assert_eq!(exact.groups().unwrap().len(), 1);
         assert_eq!(exact.command(), "cargo xtask bench ot --quick --no-peers --group exact");
-        assert!(!exact.whole());
+        let (root, folder) = (Path::new("root"), Path::new("folder"));
+        assert_eq!(exact.page(root, folder), Path::new("folder/ot.md"));
+        let full = Options { quick: false, no_peers: false, ..exact };
+        assert_eq!(full.page(root, folder), Path::new("root/docs/benchmarks/ot-exact.md"));
     }
 
     #[test]
