@@ -61,7 +61,7 @@ def measured(plan, data):
     return {"value": float((plan * data.cost).sum() / count), "error": float(max(rows, columns))}
 
 
-def tightened(reach, start, tolerance, tries=12):
+def tightened(reach, start, tolerance, tries):
     """The first of ever smaller thresholds whose result, verified, meets the tolerance."""
     threshold = start
     for _ in range(tries):
@@ -69,6 +69,20 @@ def tightened(reach, start, tolerance, tries=12):
             return threshold
         threshold *= 0.9
     raise NotRun("no threshold reaches the tolerance")
+
+
+def plain_iterations(data, epsilon, tolerance, limit):
+    """Sinkhorn updates, columns first, until the L1 error of the marginals is at most the tolerance."""
+    kernel, start, count = np.exp(-data.cost / epsilon), time.perf_counter(), 0
+    u, sums = np.ones(data.source.size), kernel.sum(0)
+    while time.perf_counter() - start < 2 * limit:
+        v = data.target / sums
+        u = data.source / (kernel @ v)
+        sums = kernel.T @ u
+        count += 1
+        if np.abs(v * sums - data.target).sum() <= tolerance:
+            return count
+    raise NotRun(f"not reached in {count} iterations")
 
 
 class Pot:
@@ -80,6 +94,8 @@ class Pot:
         from scipy.optimize import linear_sum_assignment
 
         self.ot, self.assignment = ot, linear_sum_assignment
+        # Iterations that a tolerance takes, by input and epsilon.
+        self.counts = {}
 
     def prepare(self, request):
         data, solver = Input.get(request["input"]), request["solver"]
@@ -104,32 +120,21 @@ class Pot:
         return {"plan": plan, "iterations": int(log.get("niter", log.get("n_iter", most - 1))) + 1}
 
     def tune(self, data, request):
-        """POT compares the L2 error of one marginal, every tenth or twentieth iteration."""
-        tolerance, limit = request["tolerance"], request["limit"]
+        """As many iterations as the tolerance takes, up to the next one at which POT would look at its error."""
+        period = 20 if request["solver"] == "sinkhorn_stabilized" else 10
+        most = -(-(self.needed(data, request) - 1) // period) * period + 1
         short, long = (seconds_of(lambda: self.entropic(data, request, 0.0, count))[0] for count in (1, 6))
-        most = int(limit / max((long - short) / 5, 1e-7)) + 1
-        hint = Pot.iterations.get((data.name, request["epsilon"]), 0)
-        if hint > most:
-            raise NotRun(f"would take > {limit:.0f} s")
+        estimate = (long - short) / 5 * most
+        if estimate > request["limit"]:
+            raise NotRun(f"would take {estimate:.0f} s")
+        return {"threshold": 0.0, "most": most}
 
-        def reach(threshold):
-            out = self.entropic(data, request, threshold, most)
-            columns = out["plan"].sum(0) - data.target
-            out.update(measured(out.pop("plan"), data), l2=float(np.linalg.norm(columns)))
-            return out
-
-        # This one is surely small enough: no L1 norm exceeds sqrt(m) times the L2 norm.
-        safe = tolerance / math.sqrt(data.target.size)
-        seconds, out = seconds_of(lambda: reach(safe))
-        if out["error"] > tolerance:
-            raise NotRun(f"error {out['error']:.1e} after {seconds:.0f} s" if seconds > 0.5 * limit else f"error {out['error']:.1e}")
-        loose = max(safe, 0.98 * tolerance * out["l2"] / out["error"])
-        threshold = tightened(reach, loose, tolerance)
-        # The iterates of the log domain are the same: what this took tells whether that is worth starting.
-        Pot.iterations.setdefault((data.name, request["epsilon"]), out["iterations"])
-        return {"threshold": threshold, "most": most}
-
-    iterations = {}
+    def needed(self, data, request):
+        """Iterations of plain Sinkhorn, whose iterates every form of POT shares, to the tolerance."""
+        key = (data.name, request["epsilon"])
+        if key not in self.counts:
+            self.counts[key] = plain_iterations(data, *key[1:], request["tolerance"], request["limit"])
+        return self.counts[key]
 
     def emd(self, data):
         plan, log = self.ot.emd(data.source, data.target, data.cost, numItermax=10**9, log=True)

@@ -1,4 +1,4 @@
-"""Coefficients of the polynomials that src/simd_lanes.rs and src/simd_x86.rs use for 2^r, by interpolation at Chebyshev
+"""Coefficients of the polynomials that src/simd/lanes.rs and src/simd/x86.rs use for 2^r, by interpolation at Chebyshev
 points in 50 digits, and their largest relative error. Needs: pip install mpmath. Run: python exp.py"""
 
 from mpmath import chebyfit, mp, mpf

@@ -13,6 +13,7 @@
 //! 2022; mixing: Anderson 1965; gradients of the sharp value: Luise, Rudi, Pontil, Ciliberto 2018. `golden/` holds the
 //! scripts that made the reference values, from POT, SciPy and mpmath, and the coefficients of the vector exponential.
 
+mod aligned;
 mod batch;
 mod coupling;
 mod eigen;
@@ -27,11 +28,6 @@ mod measure;
 mod points;
 mod problem;
 mod simd;
-mod simd_lanes;
-mod simd_price;
-mod simd_rows;
-#[cfg(target_arch = "x86_64")]
-mod simd_x86;
 mod sinkhorn;
 mod sliced;
 

@@ -208,11 +208,18 @@ impl CostRange {
     }
 }
 
+/// Costs that one task should check at least.
+const GRAIN: usize = 1 << 16;
+
 /// Refuses NaN, -inf and overlarge costs; what the others are otherwise.
 fn check_costs(cost: ArrayView2<'_, f64>) -> Result<CostRange, OtError> {
-    let rows = cost.nrows().div_ceil(64);
-    let blocks = cost.axis_chunks_iter(Axis(0), rows).into_par_iter().enumerate();
-    let parts: Vec<_> = blocks.map(|(k, block)| check_rows(k * rows, block)).collect();
+    let rows = cost.nrows().div_ceil((cost.len() / GRAIN).clamp(1, 64));
+    let parts: Vec<_> = if rows == cost.nrows() {
+        vec![check_rows(0, cost)]
+    } else {
+        let blocks = cost.axis_chunks_iter(Axis(0), rows).into_par_iter().enumerate();
+        blocks.map(|(k, block)| check_rows(k * rows, block)).collect()
+    };
     let (mut low, mut high, mut forbidden) = (f64::INFINITY, f64::NEG_INFINITY, false);
     for part in parts {
         let (lowest, highest, some_forbidden) = part?;

@@ -13,8 +13,7 @@ use ndarray::ArrayView2;
 
 use crate::exact::core::{Core, Selection, is_negative};
 use crate::exact::start;
-use crate::simd::Kernel;
-use crate::simd_price::SPAN;
+use crate::simd::{Kernel, SPAN};
 
 const NONE: u32 = u32::MAX;
 /// Arcs a row of the first core.

@@ -8,8 +8,7 @@
 use ndarray::ArrayView2;
 
 use crate::exact::tree::Tree;
-use crate::simd::Kernel;
-use crate::simd_price::SPAN;
+use crate::simd::{Kernel, SPAN};
 
 /// A reduced cost counts as negative below this share of the numbers it is the difference of.
 const ROUNDING: f64 = 1e-14;

@@ -1,11 +1,14 @@
 //! From potentials to what is reported: the plan or its sums alone, in f64 and from the original costs.
 
+use std::ops::Range;
+
 use ndarray::{Array1, Array2, Axis};
 use rayon::prelude::*;
 
 use super::Reached;
 use super::costs::{Costs, Source, scale};
 use super::marginals::Marginals;
+use super::scaling::Scaled;
 use super::sweep::{lost_columns, rows_per_block, shifted_row};
 use crate::simd::Kernel;
 
@@ -25,16 +28,40 @@ pub(crate) fn plan_and_sums(
     source: Source<'_>,
     epsilon: f64,
     marginals: &Marginals,
-    reached: &Reached,
+    reached: &mut Reached,
     kernel: Kernel,
 ) -> (Array2<f64>, Sums) {
-    let mut plan = Array2::zeros(source.dim());
+    let finish = Finish { costs: source.double(epsilon, kernel), unit: source.unit(epsilon), marginals, kernel };
+    let (n, m) = source.dim();
+    let scaled = reached.scaled.take().filter(|scaled| scaled.rows.len() == n);
+    if let Some(Scaled { matrix, rows, columns }) = scaled
+        && let Some(mut plan) = matrix.into_matrix(m)
+    {
+        let sums = finish.sums(&Entries::Scaled(&rows, &columns), &mut active_rows(&mut plan, marginals));
+        return (plan, sums);
+    }
+    let mut plan = Array2::zeros((n, m));
+    let entries = Entries::exponents(&reached.f, &reached.g, marginals);
+    let sums = finish.sums(&entries, &mut active_rows(&mut plan, marginals));
+    (plan, sums)
+}
+
+/// The sums of a plan that is not wanted.
+pub(crate) fn sums_alone(
+    source: Source<'_>,
+    epsilon: f64,
+    marginals: &Marginals,
+    reached: &Reached,
+    kernel: Kernel,
+) -> Sums {
+    let finish = Finish { costs: source.double(epsilon, kernel), unit: source.unit(epsilon), marginals, kernel };
+    finish.sums(&Entries::exponents(&reached.f, &reached.g, marginals), &mut [])
+}
+
+fn active_rows<'p>(plan: &'p mut Array2<f64>, marginals: &Marginals) -> Vec<&'p mut [f64]> {
     let active = marginals.source.iter().map(|&mass| mass > 0.0);
     let rows = plan.axis_iter_mut(Axis(0)).zip(active).filter(|(_, active)| *active);
-    let mut rows: Vec<&mut [f64]> = rows.filter_map(|(row, _)| row.into_slice()).collect();
-    let (costs, unit) = (source.double(epsilon, kernel), source.unit(epsilon));
-    let sums = sum_plan(&costs, unit, marginals, (&reached.f, &reached.g), kernel, &mut rows);
-    (plan, sums)
+    rows.filter_map(|(row, _)| row.into_slice()).collect()
 }
 
 /// The duals of every point in units of the cost; at points of zero mass what their side's rule makes of the other side (the
@@ -71,84 +98,107 @@ pub(crate) fn duals(
     (f, g)
 }
 
-/// Computes every row of `P_ij = a_i b_j 2^(f_i + g_j - c_ij)`, writes it to `out` (a slice per active source, or none at
-/// all) and sums it up. `f` is that of the active sources; `unit` turns the values of `costs` into costs.
-pub(crate) fn sum_plan(
-    costs: &Costs<'_, f64>,
+/// How the entries of the plan come about. Rows are counted within the active sources.
+enum Entries<'a> {
+    /// `P_ij = 2^(shift_i + gamma_j - c_ij)`: masses go into the exponents, so that plan and sums have one rounding.
+    Exponents { shifts: Vec<f64>, gamma: Vec<f64>, lost: bool },
+    /// `P_ij = rows_i k_ij columns_j`, with k where the plan is to be.
+    Scaled(&'a [f64], &'a [f64]),
+}
+
+impl Entries<'_> {
+    fn exponents(f: &[f64], g: &[f64], marginals: &Marginals) -> Self {
+        let masses = marginals.active.iter().map(|&i| marginals.source[i]);
+        Self::Exponents {
+            shifts: f.iter().zip(masses).map(|(f, mass)| f + mass.log2()).collect(),
+            gamma: g.iter().zip(&marginals.log_target).map(|(g, log)| g + log).collect(),
+            lost: f.iter().chain(g).any(|potential| potential.abs() > MEANINGFUL),
+        }
+    }
+}
+
+/// The pass over the plan.
+struct Finish<'a> {
+    costs: Costs<'a, f64>,
+    /// Turns the values of `costs` into costs.
     unit: f64,
-    marginals: &Marginals,
-    potentials: (&[f64], &[f64]),
+    marginals: &'a Marginals,
     kernel: Kernel,
-    out: &mut [&mut [f64]],
-) -> Sums {
-    let (n, m) = (marginals.active.len(), costs.columns());
-    let gamma: Vec<f64> = potentials.1.iter().zip(&marginals.log_target).map(|(g, log)| g + log).collect();
-    let rows = rows_per_block(n, m, GRAIN);
-    let lost = potentials.0.iter().chain(potentials.1).any(|potential| potential.abs() > MEANINGFUL);
-    let block = |k: usize, out: &mut [&mut [f64]]| -> (Vec<f64>, Vec<f64>, f64) {
-        let (mut buffer, mut tiles) = (if out.is_empty() { vec![0.0; m] } else { Vec::new() }, costs.tile_buffer());
-        let (mut row_sums, mut columns, mut cost) = (Vec::with_capacity(rows), vec![0.0; m], 0.0);
-        for (r, at) in (k * rows..((k + 1) * rows).min(n)).enumerate() {
-            let i = marginals.active[at];
-            // The mass goes into the exponent, so that plan and sums have one rounding.
-            let shift = potentials.0[at] + marginals.source[i].log2();
+}
+
+impl Finish<'_> {
+    /// Computes every row of the plan, writes it to `out` (a slice per active source, or none at all) and sums it up.
+    fn sums(&self, entries: &Entries<'_>, out: &mut [&mut [f64]]) -> Sums {
+        let (n, m) = (self.marginals.active.len(), self.costs.columns());
+        let rows = rows_per_block(n, m, GRAIN);
+        let blocks = n.div_ceil(rows);
+        let parts: Vec<_> = match (out.is_empty(), blocks) {
+            (_, 1) => vec![self.block(0..n, entries, out)],
+            (true, _) => {
+                let ranges = (0..blocks).into_par_iter().map(|k| k * rows..((k + 1) * rows).min(n));
+                ranges.map(|range| self.block(range, entries, &mut [])).collect()
+            }
+            (false, _) => {
+                let blocks = out.par_chunks_mut(rows).enumerate();
+                blocks.map(|(k, out)| self.block(k * rows..k * rows + out.len(), entries, out)).collect()
+            }
+        };
+        let mut sums = Sums { rows: vec![0.0; self.marginals.source.len()], columns: vec![0.0; m], cost: 0.0 };
+        let mut active = self.marginals.active.iter();
+        for (row_sums, columns, cost) in parts {
+            row_sums.into_iter().zip(&mut active).for_each(|(sum, &i)| sums.rows[i] = sum);
+            sums.columns.iter_mut().zip(columns).for_each(|(sum, part)| *sum += part);
+            sums.cost += cost * self.unit;
+        }
+        sums
+    }
+
+    fn block(&self, rows: Range<usize>, entries: &Entries<'_>, out: &mut [&mut [f64]]) -> (Vec<f64>, Vec<f64>, f64) {
+        let (m, kernel) = (self.costs.columns(), self.kernel);
+        let mut buffer = if out.is_empty() { vec![0.0; m] } else { Vec::new() };
+        let mut tiles = self.costs.tile_buffer();
+        let (mut row_sums, mut columns, mut cost) = (Vec::with_capacity(rows.len()), vec![0.0; m], 0.0);
+        for (r, at) in rows.enumerate() {
             let row = out.get_mut(r).map_or(&mut buffer[..], |row| row);
             let (mut sum, mut row_cost) = (0.0, 0.0);
-            costs.rows([i], &mut tiles, |range, values| {
+            self.costs.rows([self.marginals.active[at]], &mut tiles, |range, [values]| {
                 let tile = &mut row[range.clone()];
-                if lost {
-                    bounded_row(
-                        values[0],
-                        costs.scale(),
-                        &gamma[range.clone()],
-                        shift,
-                        marginals,
-                        (i, range.start),
-                        tile,
-                    );
-                    sum += tile.iter().sum::<f64>();
-                } else {
-                    sum += kernel.exp_rows(values, &gamma[range], costs.scale(), [shift], [&mut *tile])[0];
-                }
-                row_cost += dot(kernel, tile, values[0]);
+                sum += self.fill(at, range, values, entries, tile);
+                row_cost += dot(kernel, tile, values);
             });
             kernel.add_rows([row], [1.0], &mut columns);
             row_sums.push(sum);
             cost += row_cost;
         }
         (row_sums, columns, cost)
-    };
-    let parts: Vec<_> = if out.is_empty() {
-        (0..n.div_ceil(rows)).into_par_iter().map(|k| block(k, &mut [])).collect()
-    } else {
-        out.par_chunks_mut(rows).enumerate().map(|(k, out)| block(k, out)).collect()
-    };
-    let mut sums = Sums { rows: vec![0.0; marginals.source.len()], columns: vec![0.0; m], cost: 0.0 };
-    let mut active = marginals.active.iter();
-    for (row_sums, columns, cost) in parts {
-        row_sums.into_iter().zip(&mut active).for_each(|(sum, &i)| sums.rows[i] = sum);
-        sums.columns.iter_mut().zip(columns).for_each(|(sum, part)| *sum += part);
-        sums.cost += cost * unit;
     }
-    sums
+
+    /// Some columns of a row; their sum.
+    fn fill(&self, at: usize, range: Range<usize>, costs: &[f64], entries: &Entries<'_>, out: &mut [f64]) -> f64 {
+        match entries {
+            Entries::Scaled(rows, columns) => self.kernel.scale_row(out, rows[at], &columns[range]),
+            Entries::Exponents { shifts, gamma, lost: false } => {
+                let [sum] = self.kernel.exp_rows([costs], &gamma[range], self.costs.scale(), [shifts[at]], [out]);
+                sum
+            }
+            Entries::Exponents { shifts, gamma, lost: true } => {
+                let exponents = costs.iter().zip(&gamma[range.clone()]);
+                let exponents = exponents.map(|(c, g)| g - c * self.costs.scale() + shifts[at]);
+                let mass = self.marginals.source[self.marginals.active[at]];
+                bounded_row(exponents, mass, &self.marginals.target[range], out);
+                out.iter().sum()
+            }
+        }
+    }
 }
 
 /// Potentials beyond this have no digits left for the plan: 2^(f + g - c) is then rounding, and may be anything.
 const MEANINGFUL: f64 = 1e12;
 
-/// A row of the plan with no entry above the masses of its points, which those of a true plan never are.
-fn bounded_row(
-    costs: &[f64],
-    scale: f64,
-    gamma: &[f64],
-    shift: f64,
-    marginals: &Marginals,
-    (row, first): (usize, usize),
-    out: &mut [f64],
-) {
-    for (j, ((out, c), g)) in out.iter_mut().zip(costs).zip(gamma).enumerate() {
-        let bound = marginals.source[row].min(marginals.target[first + j]);
-        let value = (g - c * scale + shift).exp2();
+/// Powers of 2, none above the masses of its points, which the entries of a true plan never are.
+fn bounded_row(exponents: impl Iterator<Item = f64>, mass: f64, masses: &[f64], out: &mut [f64]) {
+    for ((out, exponent), &other) in out.iter_mut().zip(exponents).zip(masses) {
+        let (value, bound) = (exponent.exp2(), mass.min(other));
         *out = if value <= bound {
             value
         } else if value > bound {

@@ -26,7 +26,7 @@ use self::costs::{Source, scale};
 use self::finish::{Sums, duals, plan_and_sums};
 use self::iterate::{Limits, iterate};
 use self::marginals::{Marginals, Prox};
-use self::scaling::ScalingSweep;
+use self::scaling::{Scaled, ScalingSweep};
 use self::sweep::{Engine, LogSweep};
 use crate::Solver;
 use crate::coupling::{Coupling, Objective, Potentials, Status};
@@ -42,12 +42,12 @@ pub enum Form {
     /// Potentials alone: one exponential an entry and iteration, no memory beyond the cost.
     #[default]
     Log,
-    /// A stored kernel, scaled and rebuilt when the scaling leaves its range: several times faster an iteration, for the
-    /// memory of one more matrix.
+    /// A stored kernel, scaled and rebuilt when the scaling leaves its range: several times faster an iteration. It takes
+    /// the room of the plan, which it becomes in the end; in single precision, half as much again.
     Scaling,
 }
 
-/// Type of the numbers in the iteration. What is reported is computed in f64 from the final potentials either way.
+/// Type of the numbers in the iteration. What is reported is computed in f64 either way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Precision {
@@ -97,6 +97,8 @@ struct Reached {
     prox: [Prox; 2],
     iterations: usize,
     ending: Status,
+    /// The plan that the iteration has at hand already.
+    scaled: Option<Scaled<f64>>,
 }
 
 fn check_epsilon(value: f64) -> Result<f64, OtError> {
@@ -189,8 +191,8 @@ impl Sinkhorn {
         let total = problem.total_mass();
         let marginals = unit_marginals(problem.balanced_masses(), total);
         let source = Source::Matrix(problem.cost(), problem.cost_range());
-        let reached = self.reach(source, &marginals, g, kernel)?;
-        let (mut plan, sums) = plan_and_sums(source, self.epsilon, &marginals, &reached, kernel);
+        let mut reached = self.reach(source, &marginals, g, kernel)?;
+        let (mut plan, sums) = plan_and_sums(source, self.epsilon, &marginals, &mut reached, kernel);
         if total != 1.0 {
             plan *= total;
         }
@@ -268,7 +270,9 @@ impl Sinkhorn {
                 self.drive(&mut LogSweep::new(costs, marginals, &g, kernel), marginals, largest)
             }
             (Form::Scaling, Precision::Double) => {
-                self.drive(&mut ScalingSweep::<f64>::new(double(), marginals, &g, kernel), marginals, largest)
+                let mut sweep = ScalingSweep::<f64>::new(double(), marginals, &g, kernel);
+                let reached = self.drive(&mut sweep, marginals, largest);
+                Reached { scaled: sweep.into_scaled(), ..reached }
             }
             (Form::Scaling, Precision::Single) => {
                 self.drive(&mut ScalingSweep::<f32>::new(double(), marginals, &g, kernel), marginals, largest)
@@ -285,7 +289,7 @@ impl Sinkhorn {
         };
         let (iterations, ending) = iterate(engine, &limits, self.acceleration, &marginals.target);
         let (f, g) = engine.potentials();
-        Reached { f, g, prox: marginals.prox, iterations, ending }
+        Reached { f, g, prox: marginals.prox, iterations, ending, scaled: None }
     }
 }
 

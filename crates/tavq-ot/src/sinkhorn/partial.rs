@@ -125,8 +125,8 @@ impl Solver for EntropicPartial {
         engine.lift(lowest_cost(problem) * scale(self.epsilon));
         let (iterations, ending) = self.iterate(&mut engine, source.range().1 * scale(self.epsilon));
         let (f, g) = engine.potentials();
-        let reached = Reached { f, g, prox: engine.prox(), iterations, ending };
-        let (plan, sums) = plan_and_sums(source, self.epsilon, &marginals, &reached, kernel);
+        let mut reached = Reached { f, g, prox: engine.prox(), iterations, ending, scaled: None };
+        let (plan, sums) = plan_and_sums(source, self.epsilon, &marginals, &mut reached, kernel);
         let (f, g) = duals(source, self.epsilon, &marginals, &reached, kernel);
 
         let (rows, columns) = (&sums.rows[..], &sums.columns[..]);

@@ -3,7 +3,7 @@
 use ndarray::{Array1, ArrayView1};
 
 use super::costs::Source;
-use super::finish::{duals, sum_plan};
+use super::finish::{duals, sums_alone};
 use super::marginals::Marginals;
 use super::{Form, Reached, Sinkhorn, unit_marginals};
 use crate::coupling::Potentials;
@@ -73,8 +73,7 @@ impl Sinkhorn {
         let log = self.form(Form::Log);
         let start = Array1::zeros(source.dim().1);
         let reached: Reached = log.reach(source, marginals, start.view(), kernel)?;
-        let (costs, unit) = (source.double(self.epsilon, kernel), source.unit(self.epsilon));
-        let sums = sum_plan(&costs, unit, marginals, (&reached.f, &reached.g), kernel, &mut []);
+        let sums = sums_alone(source, self.epsilon, marginals, &reached, kernel);
         let duals = duals(source, self.epsilon, marginals, &reached, kernel);
         Ok(self.report(marginals, &reached, &sums, total, duals))
     }

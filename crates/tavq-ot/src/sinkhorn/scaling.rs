@@ -10,6 +10,7 @@ use rayon::prelude::*;
 use super::costs::Costs;
 use super::marginals::{Marginals, Prox, dual};
 use super::sweep::{Engine, lost_columns, rows_per_block, shifted_row};
+use crate::aligned::Aligned;
 use crate::simd::{GROUP, Kernel, Real};
 
 /// Entries that one task should sweep at least.
@@ -24,14 +25,16 @@ pub(crate) struct ScalingSweep<'a, T: Real> {
     /// F and G.
     base: [Vec<f64>; 2],
     /// Rows of the active sources.
-    matrix: Vec<T>,
+    matrix: Aligned<T>,
     /// Whether `matrix` belongs to `base`.
     built: bool,
+    /// Masses of the active sources.
+    masses: Vec<f64>,
     u: Vec<f64>,
-    v: Vec<T>,
+    v: Aligned<T>,
     /// Sums of rows before their update, relative to the mass.
     row_sums: Vec<f64>,
-    sums: Vec<Vec<T>>,
+    sums: Vec<Aligned<T>>,
     /// Sums of the columns of K times u.
     total: Vec<f64>,
     /// v after its update, and its smallest and largest entry.
@@ -42,6 +45,13 @@ pub(crate) struct ScalingSweep<'a, T: Real> {
     lost: Vec<(usize, f64)>,
     g: Vec<f64>,
     proposal: Vec<f64>,
+}
+
+/// A plan in parts: `P_ij = rows_i matrix_ij columns_j`, rows of the active sources.
+pub(crate) struct Scaled<T> {
+    pub(crate) matrix: Aligned<T>,
+    pub(crate) rows: Vec<f64>,
+    pub(crate) columns: Aligned<T>,
 }
 
 /// Whether a scaling factor must be absorbed: products of three of them stay in the range of the type.
@@ -61,12 +71,13 @@ impl<'a, T: Real> ScalingSweep<'a, T> {
             kernel,
             rows,
             base: [vec![0.0; n], g.to_vec()],
-            matrix: vec![T::default(); n * m],
+            matrix: Aligned::new(n * m),
             built: false,
+            masses: marginals.active.iter().map(|&i| marginals.source[i]).collect(),
             u: vec![1.0; n],
-            v: vec![T::of(1.0); m],
+            v: Aligned::new(m),
             row_sums: vec![0.0; n],
-            sums: (0..n.div_ceil(rows)).map(|_| vec![T::default(); m]).collect(),
+            sums: (0..n.div_ceil(rows)).map(|_| Aligned::new(m)).collect(),
             total: vec![0.0; m],
             next: vec![1.0; m],
             next_range: (1.0, 1.0),
@@ -79,27 +90,19 @@ impl<'a, T: Real> ScalingSweep<'a, T> {
 
     /// K for the G of now, each of its rows summing to 1; u = v = 1.
     fn build(&mut self) {
-        let m = self.costs.columns();
+        let (m, rows) = (self.costs.columns(), self.rows);
         let gamma: Vec<f64> = self.base[1].iter().zip(&self.marginals.log_target).map(|(g, log)| g + log).collect();
         let (costs, kernel, active) = (&self.costs, self.kernel, &self.marginals.active);
-        let fill = |row: usize, f: &mut f64, out: &mut [T], buffers: &mut (Vec<f64>, Vec<f64>)| {
-            let (values, tiles) = buffers;
-            let (log_sum, shift) = shifted_row(costs, kernel, active[row], &gamma, values, tiles);
-            *f = -log_sum;
-            let factor = (-log_sum - shift).exp2();
-            out.iter_mut().zip(&*values).for_each(|(out, value)| {
-                // A subnormal entry carries nothing and would slow each product with it down a hundredfold.
-                let value = value * factor;
-                *out = if value > T::UNDERFLOW { T::of(value) } else { T::default() };
-            });
+        let work = |k: usize, f: &mut [f64], matrix: &mut [T]| {
+            let active = &active[k * rows..k * rows + f.len()];
+            build_rows(costs, kernel, active, &gamma, f, matrix);
         };
-        let buffers = || (vec![0.0; m], costs.tile_buffer());
-        let blocks = self.base[0].par_chunks_mut(self.rows).zip(self.matrix.par_chunks_mut(self.rows * m)).enumerate();
-        blocks.for_each_init(buffers, |buffers, (k, (f, matrix))| {
-            for (r, (f, out)) in f.iter_mut().zip(matrix.chunks_mut(m)).enumerate() {
-                fill(k * self.rows + r, f, out, buffers);
-            }
-        });
+        if self.sums.len() == 1 {
+            work(0, &mut self.base[0], &mut self.matrix);
+        } else {
+            let blocks = self.base[0].par_chunks_mut(rows).zip(self.matrix.par_chunks_mut(rows * m)).enumerate();
+            blocks.for_each(|(k, (f, matrix))| work(k, f, matrix));
+        }
         self.u.fill(1.0);
         self.v.fill(T::of(1.0));
         self.built = true;
@@ -107,25 +110,11 @@ impl<'a, T: Real> ScalingSweep<'a, T> {
 
     /// Both half steps; false when a row left the range of the type.
     fn multiply(&mut self, relaxation: f64) -> bool {
-        let (m, rows) = (self.costs.columns(), self.rows);
-        let (kernel, marginals, v) = (self.kernel, self.marginals, &self.v);
-        let work = |k: usize, matrix: &[T], u: &mut [f64], row_sums: &mut [f64], sums: &mut [T]| -> bool {
-            sums.fill(T::default());
-            let masses = &marginals.active[k * rows..k * rows + u.len()];
-            let mut sound = true;
-            let groups = u.chunks_mut(GROUP).zip(row_sums.chunks_mut(GROUP)).zip(masses.chunks(GROUP));
-            for (((u, row_sums), active), matrix) in groups.zip(matrix.chunks(GROUP * m)) {
-                let mass = |r: usize| marginals.source[active[r]];
-                if u.len() == GROUP {
-                    sound &= half_steps::<T, GROUP>(kernel, matrix, v, u, row_sums, mass, relaxation, sums);
-                } else {
-                    for (r, matrix) in matrix.chunks(m).enumerate() {
-                        let (u, row_sums) = (&mut u[r..=r], &mut row_sums[r..=r]);
-                        sound &= half_steps::<T, 1>(kernel, matrix, v, u, row_sums, |_| mass(r), relaxation, sums);
-                    }
-                }
-            }
-            sound
+        let (rows, m) = (self.rows, self.v.len());
+        let (kernel, v, masses) = (self.kernel, &self.v, &self.masses);
+        let work = |k: usize, matrix: &[T], u: &mut [f64], row_sums: &mut [f64], sums: &mut [T]| {
+            let rows = Rows { masses: &masses[k * rows..k * rows + u.len()], u, row_sums, relaxation, sound: true };
+            half_steps(kernel, matrix, v, rows, sums)
         };
         if let [sums] = &mut self.sums[..] {
             return work(0, &self.matrix, &mut self.u, &mut self.row_sums, sums);
@@ -137,11 +126,21 @@ impl<'a, T: Real> ScalingSweep<'a, T> {
             .reduce(|| true, |a, b| a && b)
     }
 
+    /// What the plan is made of, where the kernel is up to date.
+    pub(crate) fn into_scaled(self) -> Option<Scaled<T>> {
+        let rows = self.masses.iter().zip(&self.u).map(|(mass, u)| mass * u).collect();
+        self.built.then_some(Scaled { matrix: self.matrix, rows, columns: self.v })
+    }
+
     fn measure_columns(&mut self) {
         let m = self.v.len();
-        self.total.fill(0.0);
-        for block in &self.sums {
-            self.total.iter_mut().zip(block).for_each(|(sum, part)| *sum += part.f64());
+        for (k, block) in self.sums.iter().enumerate() {
+            let parts = self.total.iter_mut().zip(&**block);
+            if k == 0 {
+                parts.for_each(|(sum, part)| *sum = part.f64());
+            } else {
+                parts.for_each(|(sum, part)| *sum += part.f64());
+            }
         }
         self.lost.clear();
         if self.measure_plain_columns() {
@@ -173,27 +172,39 @@ impl<'a, T: Real> ScalingSweep<'a, T> {
         }
     }
 
-    /// The columns when each has a sum in the range of the type, by loops without a branch, over fixed lanes; false (and
-    /// nothing of use) otherwise.
+    /// The columns when each has mass and a sum in the range of the type; false (and nothing of use) otherwise.
     fn measure_plain_columns(&mut self) -> bool {
-        const LANES: usize = 8;
-        let (low, high) = range(&self.total);
-        let (lightest, _) = range(&self.marginals.target);
-        if !(low > T::UNDERFLOW && high < T::OVERFLOW && lightest > 0.0) {
-            return false;
-        }
-        let mut errors = [0.0; LANES];
-        let columns = self.next.chunks_mut(LANES).zip(self.total.chunks(LANES));
-        for ((next, sums), (masses, v)) in columns.zip(self.marginals.target.chunks(LANES).zip(self.v.chunks(LANES))) {
-            let parts = next.iter_mut().zip(sums).zip(masses.iter().zip(v)).zip(&mut errors);
-            for (((next, sum), (mass, v)), error) in parts {
-                *next = mass / sum;
-                *error += (mass - sum * v.f64()).abs();
-            }
-        }
-        self.column_error = errors.iter().sum();
-        self.next_range = range(&self.next);
-        self.next_range.0 >= f64::MIN_POSITIVE && self.next_range.1 < f64::INFINITY
+        let found = self.kernel.update_columns(&self.total, &self.marginals.target, &self.v, &mut self.next);
+        self.column_error = found.error;
+        self.next_range = found.factors;
+        let (low, high) = found.sums;
+        low > T::UNDERFLOW
+            && high < T::OVERFLOW
+            && found.factors.0 >= f64::MIN_POSITIVE
+            && found.factors.1 < f64::INFINITY
+    }
+}
+
+/// Rows of K, each summing to 1, and the potentials that make it so.
+fn build_rows<T: Real>(
+    costs: &Costs<'_, f64>,
+    kernel: Kernel,
+    active: &[usize],
+    gamma: &[f64],
+    f: &mut [f64],
+    matrix: &mut [T],
+) {
+    let m = gamma.len();
+    let (mut values, mut tiles) = (vec![0.0; m], costs.tile_buffer());
+    for ((&row, f), out) in active.iter().zip(f).zip(matrix.chunks_mut(m)) {
+        let (log_sum, shift) = shifted_row(costs, kernel, row, gamma, &mut values, &mut tiles);
+        *f = -log_sum;
+        let factor = (-log_sum - shift).exp2();
+        out.iter_mut().zip(&values).for_each(|(out, value)| {
+            // A subnormal entry carries nothing and would slow each product with it down a hundredfold.
+            let value = value * factor;
+            *out = if value > T::UNDERFLOW { T::of(value) } else { T::default() };
+        });
     }
 }
 
@@ -210,35 +221,55 @@ fn range(values: &[f64]) -> (f64, f64) {
     (low.into_iter().fold(f64::INFINITY, f64::min), high.into_iter().fold(f64::NEG_INFINITY, f64::max))
 }
 
-/// Updates u for `R` rows of K and adds their share of the column sums; false when a sum left the range of the type.
-#[expect(clippy::too_many_arguments, reason = "the parts of one state, borrowed apart")]
-fn half_steps<T: Real, const R: usize>(
-    kernel: Kernel,
-    matrix: &[T],
-    v: &[T],
-    u: &mut [f64],
-    row_sums: &mut [f64],
-    mass: impl Fn(usize) -> f64,
+/// The part of the state that a task writes, and what its rows are updated by.
+struct Rows<'s> {
+    masses: &'s [f64],
+    u: &'s mut [f64],
+    row_sums: &'s mut [f64],
     relaxation: f64,
-    sums: &mut [T],
-) -> bool {
-    let m = v.len();
-    let rows: [&[T]; R] = std::array::from_fn(|r| &matrix[r * m..(r + 1) * m]);
-    let found = kernel.dot_rows(rows, v);
-    let mut factors = [T::default(); R];
-    let mut sound = true;
-    for r in 0..R {
-        let sum = found[r].f64();
-        row_sums[r] = u[r] * sum;
-        if sum > T::UNDERFLOW && sum < T::OVERFLOW {
-            u[r] = if relaxation == 1.0 { sum.recip() } else { u[r] * row_sums[r].powf(-relaxation) };
-        } else {
-            sound = false;
-        }
-        factors[r] = T::of(mass(r) * u[r]);
+    /// Whether every sum was in the range of the type.
+    sound: bool,
+}
+
+impl Rows<'_> {
+    /// Updates u for `R` rows from `at` on, whose products with v are `found`; their factors in the column sums.
+    fn update<T: Real, const R: usize>(&mut self, at: usize, found: [T; R]) -> [T; R] {
+        let state = self.u[at..at + R].iter_mut().zip(&mut self.row_sums[at..at + R]);
+        let mut state = state.zip(&self.masses[at..at + R]);
+        found.map(|sum| {
+            let (sum, Some(((u, row_sum), mass))) = (sum.f64(), state.next()) else { return sum };
+            *row_sum = *u * sum;
+            if sum > T::UNDERFLOW && sum < T::OVERFLOW {
+                *u = if self.relaxation == 1.0 { sum.recip() } else { *u * row_sum.powf(-self.relaxation) };
+            } else {
+                self.sound = false;
+            }
+            T::of(mass * *u)
+        })
     }
-    kernel.add_rows(rows, factors, sums);
-    sound
+}
+
+/// Updates u for rows of K and sums up the columns; false when a sum left the range of the type.
+fn half_steps<T: Real>(kernel: Kernel, matrix: &[T], v: &[T], mut rows: Rows<'_>, sums: &mut [T]) -> bool {
+    let m = v.len();
+    let row = |i: usize| &matrix[i * m..(i + 1) * m];
+    let group = |at: usize| std::array::from_fn::<_, GROUP, _>(|r| row(at + r));
+    sums.fill(T::default());
+    let (count, grouped) = (rows.u.len(), rows.u.len() / GROUP * GROUP);
+    let mut found = if grouped > 0 { kernel.dot_rows(group(0), v) } else { [T::default(); GROUP] };
+    for at in (0..grouped).step_by(GROUP) {
+        let factors = rows.update(at, found);
+        if at + GROUP < grouped {
+            found = kernel.add_and_dot(group(at), factors, sums, group(at + GROUP), v);
+        } else {
+            kernel.add_rows(group(at), factors, sums);
+        }
+    }
+    for at in grouped..count {
+        let factors = rows.update(at, kernel.dot_rows([row(at)], v));
+        kernel.add_rows([row(at)], factors, sums);
+    }
+    rows.sound
 }
 
 impl<T: Real> Engine for ScalingSweep<'_, T> {
@@ -256,8 +287,7 @@ impl<T: Real> Engine for ScalingSweep<'_, T> {
     }
 
     fn row_error(&self) -> f64 {
-        let rows = self.marginals.active.iter().zip(&self.row_sums);
-        rows.map(|(&i, sum)| self.marginals.source[i] * (sum - 1.0).abs()).sum()
+        self.masses.iter().zip(&self.row_sums).map(|(mass, sum)| mass * (sum - 1.0).abs()).sum()
     }
 
     fn column_error(&self) -> f64 {
@@ -267,8 +297,8 @@ impl<T: Real> Engine for ScalingSweep<'_, T> {
     fn dual(&self) -> (f64, f64) {
         let marginals = self.marginals;
         let potentials = self.base[0].iter().zip(&self.u).map(|(f, u)| f + u.log2());
-        let rows = marginals.active.iter().map(|&i| marginals.source[i]).zip(potentials);
-        let potentials = self.base[1].iter().zip(&self.v).map(|(g, v)| g + v.f64().log2());
+        let rows = self.masses.iter().copied().zip(potentials);
+        let potentials = self.base[1].iter().zip(&*self.v).map(|(g, v)| g + v.f64().log2());
         let columns = marginals.target.iter().copied().zip(potentials);
         let (rows, columns) = (dual(Prox::Exact, rows, true), dual(Prox::Exact, columns, false));
         let known = T::EPSILON / f64::EPSILON;
@@ -276,7 +306,7 @@ impl<T: Real> Engine for ScalingSweep<'_, T> {
     }
 
     fn g(&mut self) -> &[f64] {
-        for ((g, base), v) in self.g.iter_mut().zip(&self.base[1]).zip(&self.v) {
+        for ((g, base), v) in self.g.iter_mut().zip(&self.base[1]).zip(&*self.v) {
             *g = base + v.f64().log2();
         }
         &self.g

@@ -209,8 +209,8 @@ impl Unbalanced {
         };
         let (iterations, ending) = iterate(&mut engine, &limits, self.acceleration, &marginals.target);
         let (f, g) = engine.potentials();
-        let reached = Reached { f, g, prox: marginals.prox, iterations, ending };
-        let (plan, sums) = plan_and_sums(source, self.epsilon, &marginals, &reached, kernel);
+        let mut reached = Reached { f, g, prox: marginals.prox, iterations, ending, scaled: None };
+        let (plan, sums) = plan_and_sums(source, self.epsilon, &marginals, &mut reached, kernel);
         let (f, g) = duals(source, self.epsilon, &marginals, &reached, kernel);
 
         let (rows, columns) = (&sums.rows[..], &sums.columns[..]);

@@ -3,7 +3,7 @@
 
 use std::arch::x86_64::*;
 
-use crate::simd_lanes::{LOWEST_F32, LOWEST_F64, Lanes, POLYNOMIAL_F32, POLYNOMIAL_F64, ROUNDER_F32, ROUNDER_F64};
+use super::lanes::{LOWEST_F32, LOWEST_F64, Lanes, POLYNOMIAL_F32, POLYNOMIAL_F64, ROUNDER_F32, ROUNDER_F64};
 
 #[derive(Clone, Copy)]
 pub(crate) struct Avx2F64([__m256d; 2]);

@@ -4,7 +4,8 @@
 //! column sums, are then read and written once for all of them.
 #![allow(unsafe_code)]
 
-use crate::simd_lanes::Lanes;
+use super::Real;
+use super::lanes::Lanes;
 
 // SAFETY of the blocks below: callers vouch for the instruction set; the lengths are asserted by the dispatcher, and a
 // pointer never moves past the length of its slice.
@@ -188,6 +189,52 @@ where
     }
 }
 
+/// [`add_rows`] of one group and [`dot_rows`] of the next one in one loop: what the second reads from far away arrives
+/// while the first computes on what is near.
+#[inline(always)]
+pub(crate) unsafe fn add_and_dot<L: Lanes, const R: usize>(
+    values: [*const L::Real; R],
+    factors: [L::Real; R],
+    sums: &mut [L::Real],
+    next: [&[L::Real]; R],
+    weights: &[L::Real],
+    zero: L::Real,
+) -> [L::Real; R]
+where
+    L::Real: std::ops::Add<Output = L::Real>,
+{
+    unsafe {
+        let m = weights.len();
+        let mut even = [L::splat(zero); R];
+        let mut odd = [L::splat(zero); R];
+        let mut j = 0;
+        while j + 2 * L::N <= m {
+            for (dots, j) in [(&mut even, j), (&mut odd, j + L::N)] {
+                let w = L::load(weights.as_ptr().add(j));
+                let mut sum = L::load(sums.as_ptr().add(j));
+                for r in 0..R {
+                    dots[r] = L::load(next[r].as_ptr().add(j)).mul_add(w, dots[r]);
+                    sum = L::load(values[r].add(j)).mul_add(L::splat(factors[r]), sum);
+                }
+                sum.store(sums.as_mut_ptr().add(j));
+            }
+            j += 2 * L::N;
+        }
+        while j < m {
+            let count = (m - j).min(L::N);
+            let w = load_tail::<L>(weights.as_ptr().add(j), count, zero);
+            let mut sum = load_tail::<L>(sums.as_ptr().add(j), count, zero);
+            for r in 0..R {
+                even[r] = load_tail::<L>(next[r].as_ptr().add(j), count, zero).mul_add(w, even[r]);
+                sum = load_tail::<L>(values[r].add(j), count, zero).mul_add(L::splat(factors[r]), sum);
+            }
+            store_tail(sum, sums.as_mut_ptr().add(j), count, zero);
+            j += count;
+        }
+        std::array::from_fn(|r| total(even[r].add(odd[r]), zero))
+    }
+}
+
 /// `out_rj = sum_k (x_rk - y_kj)^2` over the coordinates; coordinate `k` of all `y` starts at `y + k * stride`.
 #[inline(always)]
 #[expect(clippy::needless_range_loop, reason = "k is the coordinate of each of the rows and of y")]
@@ -221,5 +268,99 @@ pub(crate) unsafe fn squared_distances<L: Lanes, const R: usize>(
             }
             j += count;
         }
+    }
+}
+
+/// `values_j *= factor * weight_j`; their sum.
+#[inline(always)]
+pub(crate) unsafe fn scale_row<L: Lanes>(
+    values: &mut [L::Real],
+    factor: L::Real,
+    weights: *const L::Real,
+    zero: L::Real,
+) -> L::Real
+where
+    L::Real: std::ops::Add<Output = L::Real>,
+{
+    unsafe {
+        let (m, nothing) = (values.len(), L::splat(zero));
+        let scaled = |value: L, weight: L| value.mul_add(weight, nothing).mul_add(L::splat(factor), nothing);
+        let mut sum = nothing;
+        let mut j = 0;
+        while j + L::N <= m {
+            let value = scaled(L::load(values.as_ptr().add(j)), L::load(weights.add(j)));
+            value.store(values.as_mut_ptr().add(j));
+            sum = sum.add(value);
+            j += L::N;
+        }
+        if j < m {
+            let (value, weight) = (values.as_ptr().add(j), weights.add(j));
+            let value = scaled(load_tail::<L>(value, m - j, zero), load_tail::<L>(weight, m - j, zero));
+            store_tail(value, values.as_mut_ptr().add(j), m - j, zero);
+            sum = sum.add(value);
+        }
+        total(sum, zero)
+    }
+}
+
+/// What [`update_columns`] found.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct ColumnUpdate {
+    /// `sum_j |mass_j - sum_j v_j|`.
+    pub(crate) error: f64,
+    /// The smallest and the largest sum.
+    pub(crate) sums: (f64, f64),
+    /// The smallest and the largest factor.
+    pub(crate) factors: (f64, f64),
+}
+
+/// `next_j = mass_j / sum_j`, and what the plan of now lacks. Slices of one length; plain arrays, which the compiler turns
+/// into vectors: 8 lanes everywhere, so that the error adds in one order.
+#[inline(always)]
+pub(crate) fn update_columns<T: Real>(sums: &[f64], masses: &[f64], v: &[T], next: &mut [f64]) -> ColumnUpdate {
+    const N: usize = 8;
+    let (mut errors, mut sums_range, mut range) = ([0.0; N], Extremes::new(), Extremes::new());
+    let (sums, sums_tail) = sums.as_chunks::<N>();
+    let (masses, masses_tail) = masses.as_chunks::<N>();
+    let (v, v_tail) = v.as_chunks::<N>();
+    let (next, next_tail) = next.as_chunks_mut::<N>();
+    for (((sums, masses), v), next) in sums.iter().zip(masses).zip(v).zip(next) {
+        for k in 0..N {
+            next[k] = masses[k] / sums[k];
+            errors[k] += (masses[k] - sums[k] * v[k].f64()).abs();
+        }
+        sums_range.add(sums);
+        range.add(next);
+    }
+    let mut error = errors.iter().sum::<f64>();
+    for (((sum, mass), v), next) in sums_tail.iter().zip(masses_tail).zip(v_tail).zip(next_tail) {
+        *next = mass / sum;
+        error += (mass - sum * v.f64()).abs();
+        sums_range.add(&[*sum; N]);
+        range.add(&[*next; N]);
+    }
+    ColumnUpdate { error, sums: sums_range.ends(), factors: range.ends() }
+}
+
+/// Smallest and largest value, lane by lane.
+struct Extremes<const N: usize>([f64; N], [f64; N]);
+
+impl<const N: usize> Extremes<N> {
+    #[inline(always)]
+    fn new() -> Self {
+        Self([f64::INFINITY; N], [f64::NEG_INFINITY; N])
+    }
+
+    #[inline(always)]
+    fn add(&mut self, values: &[f64; N]) {
+        for (k, &value) in values.iter().enumerate() {
+            self.0[k] = if value < self.0[k] { value } else { self.0[k] };
+            self.1[k] = if value > self.1[k] { value } else { self.1[k] };
+        }
+    }
+
+    #[inline(always)]
+    fn ends(self) -> (f64, f64) {
+        (self.0.into_iter().fold(f64::INFINITY, f64::min), self.1.into_iter().fold(f64::NEG_INFINITY, f64::max))
     }
 }

@@ -1,8 +1,8 @@
-//! The loops of the exact solvers over a row of costs, compiled for several instruction sets as in `simd`. They are plain
+//! The loops of the exact solvers over a row of costs, compiled for several instruction sets as in the module above. They are plain
 //! loops over fixed lanes: minima and differences are the same on every set, to the bit.
 #![allow(unsafe_code)]
 
-use crate::simd::Kernel;
+use super::Kernel;
 
 /// Costs that one entry of [`Kernel::lows`] covers.
 pub(crate) const SPAN: usize = 32;

@@ -1,7 +1,7 @@
 //! Vectors of a fixed number of lanes, the words that the row loops are written in.
 //!
 //! A `f64` vector has 8 lanes and a `f32` vector 16 on every processor, so sums add in one order everywhere. This file
-//! holds the words and the plain form, arrays that the compiler may vectorise; `simd_x86` holds the intrinsics.
+//! holds the words and the plain form, arrays that the compiler may vectorise; `x86` holds the intrinsics.
 //!
 //! Potentials are logarithms to the base 2: then the split of an exponent into a whole and a small part is exact, and
 //! the whole part goes straight into the bits of the result.

@@ -1,0 +1,138 @@
+//! Each instruction set against plain loops in f64, and so against the others.
+
+use super::*;
+
+fn single<T: Real>(kernel: Kernel, costs: &[T], potentials: &[T], scale: f64, shift: f64) -> (Vec<T>, f64) {
+    let mut out = vec![T::default(); costs.len()];
+    let [sum] = kernel.exp_rows([costs], potentials, T::of(scale), [T::of(shift)], [&mut out]);
+    (out, sum.f64())
+}
+
+fn exp_agrees<T: Real>(lowest: f64, error: f64) {
+    let costs: Vec<T> = (0..70_001).map(|k| T::of(f64::from(k) * -lowest / 70_000.0)).collect();
+    let zeros = vec![T::default(); costs.len()];
+    for kernel in Kernel::available() {
+        let (out, _) = single(kernel, &costs, &zeros, 1.0, 0.0);
+        for (c, o) in costs.iter().zip(&out) {
+            let (expected, found) = ((-c.f64()).exp2(), o.f64());
+            let near = (found - expected).abs() <= error * expected;
+            assert!(near, "{kernel:?}: 2^{} = {found:e}, not {expected:e}", -c.f64());
+        }
+    }
+}
+
+#[test]
+fn exp_agrees_with_the_standard_library() {
+    exp_agrees::<f64>(-1020.5, 5e-16);
+    exp_agrees::<f32>(-124.5, 1.5e-7);
+}
+
+#[test]
+fn exp_of_the_ends() {
+    let inf = f64::INFINITY;
+    let costs = [inf, 1022.0, 1e300, 0.0, -0.0, -9.0, inf, 0.0, 1.0, f64::NAN];
+    let potentials = [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -inf, -inf, 1.0, 0.0];
+    let expected = [0.0, 0.0, 0.0, 1.0, 1.0, 512.0, 0.0, 0.0, 1.0, 0.0];
+    for kernel in Kernel::available() {
+        assert_eq!(single(kernel, &costs, &potentials, 1.0, 0.0), (expected.to_vec(), 515.0));
+        let (costs, potentials) = (costs.map(|c| c as f32), potentials.map(|p| p as f32));
+        assert_eq!(single(kernel, &costs, &potentials, 1.0, 0.0).0, expected.map(|e| e as f32));
+    }
+}
+
+/// Rows of any length, in groups and alone, against loops in f64.
+fn rows_agree<T: Real>(error: f64) {
+    for m in 0..70 {
+        let value = |k: usize, r: usize| T::of(((k * 7 + r * 3) % 11) as f64);
+        let matrix: [Vec<T>; GROUP] = std::array::from_fn(|r| (0..m).map(|k| value(k, r)).collect());
+        let potentials: Vec<T> = (0..m).map(|k| T::of((k % 5) as f64)).collect();
+        let slices = || std::array::from_fn::<&[T], GROUP, _>(|r| &matrix[r][..]);
+        for kernel in Kernel::available() {
+            let mut out: [Vec<T>; GROUP] = std::array::from_fn(|_| vec![T::default(); m]);
+            let [a, b, c, d] = &mut out;
+            let sums = kernel.exp_rows(slices(), &potentials, T::of(0.25), [T::of(-4.0); GROUP], [a, b, c, d]);
+            let dots = kernel.dot_rows(slices(), &potentials);
+            let mut added = vec![T::of(1.0); m];
+            kernel.add_rows(std::array::from_fn::<&[T], GROUP, _>(|r| &out[r][..]), [T::of(2.0); GROUP], &mut added);
+            let mut scaled = matrix[0].clone();
+            let sum = kernel.scale_row(&mut scaled, T::of(0.5), &potentials);
+            let products = matrix[0].iter().zip(&potentials).map(|(a, b)| T::of(0.5 * a.f64() * b.f64()));
+            assert_eq!((scaled, sum.f64()), (products.collect(), 0.5 * dots[0].f64()), "{kernel:?} {m}");
+            let mut both = vec![T::of(1.0); m];
+            let found = kernel.add_and_dot(
+                std::array::from_fn::<&[T], GROUP, _>(|r| &out[r][..]),
+                [T::of(2.0); GROUP],
+                &mut both,
+                slices(),
+                &potentials,
+            );
+            assert_eq!((&found, &both), (&dots, &added), "{kernel:?} {m}");
+            for r in 0..GROUP {
+                let exponent = |j: usize| potentials[j].f64() - 0.25 * matrix[r][j].f64();
+                let sum: f64 = (0..m).map(|j| (exponent(j) - 4.0).exp2()).sum();
+                assert!((sums[r].f64() - sum).abs() <= error * sum, "{kernel:?} {m}");
+                assert_eq!(single(kernel, &matrix[r], &potentials, 0.25, -4.0), (out[r].clone(), sums[r].f64()));
+                let dot: f64 = (0..m).map(|j| matrix[r][j].f64() * potentials[j].f64()).sum();
+                assert_eq!(dots[r].f64(), dot);
+                assert_eq!(kernel.dot_rows([&matrix[r]], &potentials)[0], dots[r]);
+                let max = (0..m).map(exponent).fold(f64::NEG_INFINITY, f64::max);
+                assert_eq!(kernel.max_row(&matrix[r], &potentials, T::of(0.25)).f64(), max);
+            }
+            for j in 0..m {
+                let expected = 1.0 + 2.0 * out.iter().map(|row| row[j].f64()).sum::<f64>();
+                assert!((added[j].f64() - expected).abs() <= error * expected, "{kernel:?} {m}");
+            }
+        }
+    }
+}
+
+#[test]
+fn sums_maxima_and_tails_agree_between_kernels() {
+    rows_agree::<f64>(2e-15);
+    rows_agree::<f32>(1e-6);
+}
+
+#[test]
+fn columns_agree_between_kernels() {
+    for m in 1..40 {
+        let sums: Vec<f64> = (0..m).map(|j| f64::from(j % 7 + 1)).collect();
+        let masses: Vec<f64> = (0..m).map(|j| f64::from(j % 5)).collect();
+        let v: Vec<f32> = (0..m).map(|j| (j % 3) as f32).collect();
+        let missing = |j: usize| (masses[j] - sums[j] * f64::from(v[j])).abs();
+        let range = |values: &[f64]| {
+            (values.iter().copied().fold(f64::INFINITY, f64::min), values.iter().copied().fold(0.0, f64::max))
+        };
+        let factors: Vec<f64> = masses.iter().zip(&sums).map(|(mass, sum)| mass / sum).collect();
+        let expected =
+            ColumnUpdate { error: (0..m as usize).map(missing).sum(), sums: range(&sums), factors: range(&factors) };
+        for kernel in Kernel::available() {
+            let mut next = vec![0.0; m as usize];
+            assert_eq!(kernel.update_columns(&sums, &masses, &v, &mut next), expected, "{kernel:?} {m}");
+            assert_eq!(next, factors);
+        }
+    }
+}
+
+fn distances_agree<T: Real>() {
+    for (d, m) in [(1, 1), (2, 40), (3, 37), (7, 16), (0, 5)] {
+        let x: [Vec<T>; GROUP] = std::array::from_fn(|r| (0..d).map(|k| T::of(((r + 5 * k) % 7) as f64)).collect());
+        let y: Vec<T> = (0..d * m).map(|k| T::of((k % 6) as f64)).collect();
+        for (kernel, first) in Kernel::available().into_iter().flat_map(|k| [(k, 0), (k, m / 3)]) {
+            let mut out: [Vec<T>; GROUP] = std::array::from_fn(|_| vec![T::default(); m - first]);
+            let [a, b, c, e] = &mut out;
+            kernel.squared_distances(std::array::from_fn::<&[T], GROUP, _>(|r| &x[r][..]), &y, m, first, [a, b, c, e]);
+            for r in 0..GROUP {
+                for j in first..m {
+                    let expected: f64 = (0..d).map(|k| (x[r][k].f64() - y[k * m + j].f64()).powi(2)).sum();
+                    assert_eq!(out[r][j - first].f64(), expected, "{kernel:?} d {d} m {m}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn distances_agree_between_kernels() {
+    distances_agree::<f64>();
+    distances_agree::<f32>();
+}
