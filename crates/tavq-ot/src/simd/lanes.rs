@@ -23,6 +23,8 @@ pub(crate) trait Lanes: Copy {
     unsafe fn neg_mul_add(self, factor: Self, addend: Self) -> Self;
     /// The larger one; the second where the first is NaN.
     unsafe fn max(self, other: Self) -> Self;
+    /// Sum of the lanes: of the two halves, lane by lane, until one is left.
+    unsafe fn total(self) -> Self::Real;
     /// 2^x for x up to about 1000 (f64) or 120 (f32), relative error 3e-16 or 1.5e-7; exactly 0 where the result
     /// would be subnormal, for -inf and for NaN.
     unsafe fn exp2(self) -> Self;
@@ -98,6 +100,18 @@ macro_rules! plain {
             #[inline(always)]
             unsafe fn max(self, other: Self) -> Self {
                 Self(std::array::from_fn(|k| if self.0[k] > other.0[k] { self.0[k] } else { other.0[k] }))
+            }
+            #[inline(always)]
+            unsafe fn total(self) -> $real {
+                let mut lanes = self.0;
+                let mut width = $lanes;
+                while width > 1 {
+                    width /= 2;
+                    for k in 0..width {
+                        lanes[k] += lanes[k + width];
+                    }
+                }
+                lanes[0]
             }
             #[inline(always)]
             unsafe fn exp2(self) -> Self {

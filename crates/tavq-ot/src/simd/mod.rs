@@ -1,13 +1,14 @@
 //! The row kernels of the entropic iteration, compiled for several instruction sets and chosen at run time.
 //!
-//! `lanes` says what a vector can do, `x86` how the two large x86-64 extensions do it, `rows` holds the
-//! loops; this file compiles the loops for each set and calls the copy that the processor has, after asking it. The
+//! `lanes` says what a vector can do, `x86` how the two large x86-64 extensions do it, `rows` and `steps` hold
+//! the loops; this file compiles the loops for each set and calls the copy that the processor has, after asking it. The
 //! crate's `unsafe` is in these files alone.
 #![allow(unsafe_code)]
 
 mod lanes;
 mod price;
 mod rows;
+mod steps;
 #[cfg(test)]
 mod tests;
 #[cfg(target_arch = "x86_64")]
@@ -15,7 +16,8 @@ mod x86;
 
 use self::lanes::{Lanes, Plain};
 pub(crate) use self::price::SPAN;
-use self::rows::ColumnUpdate;
+use self::steps::ColumnUpdate;
+pub(crate) use self::steps::RowUpdate;
 
 /// Rows that a kernel takes at once.
 pub(crate) const GROUP: usize = 4;
@@ -115,12 +117,12 @@ macro_rules! real {
 real!(f64, 8, Avx2F64, Avx512F64, 1e-280, 1e280);
 real!(f32, 16, Avx2F32, Avx512F32, 1e-30, 1e30);
 
-/// Compiles each loop of `rows` once for a set of features.
+/// Compiles each loop once for a set of features.
 #[cfg(target_arch = "x86_64")]
 macro_rules! compiled {
     ($name:ident, $features:literal) => {
         mod $name {
-            use super::{ColumnUpdate, Lanes, Real, rows};
+            use super::{ColumnUpdate, Lanes, Real, RowUpdate, rows, steps};
 
             #[target_feature(enable = $features)]
             pub(super) unsafe fn update_columns<T: Real>(
@@ -129,7 +131,7 @@ macro_rules! compiled {
                 v: &[T],
                 next: &mut [f64],
             ) -> ColumnUpdate {
-                rows::update_columns(sums, masses, v, next)
+                steps::update_columns(sums, masses, v, next)
             }
 
             #[target_feature(enable = $features)]
@@ -166,14 +168,13 @@ macro_rules! compiled {
             }
 
             #[target_feature(enable = $features)]
-            pub(super) unsafe fn add_and_dot<T: Real, L: Lanes<Real = T>, const R: usize>(
-                values: [*const T; R],
-                factors: [T; R],
+            pub(super) unsafe fn half_steps<T: Real, L: Lanes<Real = T>>(
+                matrix: &[T],
+                v: &[T],
+                update: RowUpdate<'_>,
                 sums: &mut [T],
-                next: [&[T]; R],
-                weights: &[T],
-            ) -> [T; R] {
-                unsafe { rows::add_and_dot::<L, R>(values, factors, sums, next, weights, T::default()) }
+            ) -> bool {
+                unsafe { steps::half_steps::<L>(matrix, v, update, sums, T::default()) }
             }
 
             #[target_feature(enable = $features)]
@@ -207,13 +208,13 @@ compiled!(avx512, "avx512f");
 /// Calls the copy of a loop that the processor has. After the semicolon: constants of the type, which the compiled copies
 /// make themselves. The caller has checked the lengths.
 macro_rules! call {
-    ($kernel:expr, $function:ident $(::<$rows:ident>)?($($argument:expr),*; $($constant:expr),*)) => {
+    ($kernel:expr, $file:ident::$function:ident $(::<$rows:ident>)?($($argument:expr),*; $($constant:expr),*)) => {
         match $kernel {
             // SAFETY: the lengths were checked.
-            Self::Scalar => unsafe { rows::$function::<T::Scalar $(, $rows)?>($($argument,)* $($constant),*) },
+            Self::Scalar => unsafe { $file::$function::<T::Scalar $(, $rows)?>($($argument,)* $($constant),*) },
             // SAFETY: likewise, and the instructions are part of the target.
             #[cfg(target_arch = "aarch64")]
-            Self::Neon => unsafe { rows::$function::<T::Neon $(, $rows)?>($($argument,)* $($constant),*) },
+            Self::Neon => unsafe { $file::$function::<T::Neon $(, $rows)?>($($argument,)* $($constant),*) },
             // SAFETY: likewise, and `available` found the features.
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => unsafe { avx2::$function::<T, T::Avx2 $(, $rows)?>($($argument),*) },
@@ -239,13 +240,13 @@ impl Kernel {
         let m = potentials.len();
         assert!(costs.iter().all(|row| row.len() == m) && out.iter().all(|row| row.len() == m));
         let out = out.map(<[T]>::as_mut_ptr);
-        call!(self, exp_rows::<R>(costs, potentials, scale, shifts, out; T::default(), T::NEG_INFINITY))
+        call!(self, rows::exp_rows::<R>(costs, potentials, scale, shifts, out; T::default(), T::NEG_INFINITY))
     }
 
     /// `max_j (potential_j - cost_j * scale)`, rounded as in `exp_rows`; -inf for an empty row.
     pub(crate) fn max_row<T: Real>(self, costs: &[T], potentials: &[T], scale: T) -> T {
         assert_eq!(costs.len(), potentials.len());
-        call!(self, max_row(costs, potentials, scale; T::default(), T::NEG_INFINITY))
+        call!(self, rows::max_row(costs, potentials, scale; T::default(), T::NEG_INFINITY))
     }
 
     /// `sums_j += sum_r values_rj * factor_r`.
@@ -253,36 +254,29 @@ impl Kernel {
     pub(crate) fn add_rows<T: Real, const R: usize>(self, values: [&[T]; R], factors: [T; R], sums: &mut [T]) {
         assert!(values.iter().all(|row| row.len() == sums.len()));
         let values = values.map(<[T]>::as_ptr);
-        call!(self, add_rows::<R>(values, factors, sums; T::default()))
+        call!(self, rows::add_rows::<R>(values, factors, sums; T::default()))
     }
 
     /// `sum_j values_rj * weight_j` for each row.
     #[inline]
     pub(crate) fn dot_rows<T: Real, const R: usize>(self, values: [&[T]; R], weights: &[T]) -> [T; R] {
         assert!(values.iter().all(|row| row.len() == weights.len()));
-        call!(self, dot_rows::<R>(values, weights; T::default()))
+        call!(self, rows::dot_rows::<R>(values, weights; T::default()))
     }
 
-    /// [`Kernel::add_rows`] of `values`, and [`Kernel::dot_rows`] of `next`.
-    #[inline]
-    pub(crate) fn add_and_dot<T: Real, const R: usize>(
-        self,
-        values: [&[T]; R],
-        factors: [T; R],
-        sums: &mut [T],
-        next: [&[T]; R],
-        weights: &[T],
-    ) -> [T; R] {
-        assert!(values.iter().chain(&next).all(|row| row.len() == weights.len()) && sums.len() == weights.len());
-        let values = values.map(<[T]>::as_ptr);
-        call!(self, add_and_dot::<R>(values, factors, sums, next, weights; T::default()))
+    /// The two half steps on the rows of a matrix, see [`steps::half_steps`].
+    pub(crate) fn half_steps<T: Real>(self, matrix: &[T], v: &[T], update: RowUpdate<'_>, sums: &mut [T]) -> bool {
+        let count = update.u.len();
+        assert!(matrix.len() == count * v.len() && sums.len() == v.len());
+        assert!(update.row_sums.len() == count && update.masses.len() == count);
+        call!(self, steps::half_steps(matrix, v, update, sums; T::default()))
     }
 
     /// `values_j *= factor * weight_j`; their sum.
     pub(crate) fn scale_row<T: Real>(self, values: &mut [T], factor: T, weights: &[T]) -> T {
         assert_eq!(values.len(), weights.len());
         let weights = weights.as_ptr();
-        call!(self, scale_row(values, factor, weights; T::default()))
+        call!(self, rows::scale_row(values, factor, weights; T::default()))
     }
 
     /// `out_rj = sum_k (x_rk - y_kj)^2`; `y` holds `m` values a coordinate, of which those from `first` on are taken.
@@ -300,10 +294,10 @@ impl Kernel {
         assert!(y.len() == d * m && first + count <= m);
         let out = out.map(<[T]>::as_mut_ptr);
         let y = y[first.min(y.len())..].as_ptr();
-        call!(self, squared_distances::<R>(x, y, m, out, count; T::default()))
+        call!(self, rows::squared_distances::<R>(x, y, m, out, count; T::default()))
     }
 
-    /// The update of columns by their sums, see [`rows::update_columns`].
+    /// The update of columns by their sums, see [`steps::update_columns`].
     pub(crate) fn update_columns<T: Real>(
         self,
         sums: &[f64],
@@ -318,7 +312,7 @@ impl Kernel {
             // SAFETY: likewise.
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => unsafe { avx512::update_columns(sums, masses, v, next) },
-            _ => rows::update_columns(sums, masses, v, next),
+            _ => steps::update_columns(sums, masses, v, next),
         }
     }
 }

@@ -4,7 +4,6 @@
 //! column sums, are then read and written once for all of them.
 #![allow(unsafe_code)]
 
-use super::Real;
 use super::lanes::Lanes;
 
 // SAFETY of the blocks below: callers vouch for the instruction set; the lengths are asserted by the dispatcher, and a
@@ -30,26 +29,6 @@ unsafe fn store_tail<L: Lanes>(value: L, to: *mut L::Real, count: usize, fill: L
     }
 }
 
-/// Sum of the lanes, in one order for every instruction set.
-#[inline(always)]
-unsafe fn total<L: Lanes>(value: L, zero: L::Real) -> L::Real
-where
-    L::Real: std::ops::Add<Output = L::Real>,
-{
-    unsafe {
-        let mut lanes = [zero; 16];
-        value.store(lanes.as_mut_ptr());
-        let mut width = L::N;
-        while width > 1 {
-            width /= 2;
-            for k in 0..width {
-                lanes[k] = lanes[k] + lanes[k + width];
-            }
-        }
-        lanes[0]
-    }
-}
-
 /// `out_rj = 2^(potential_j - cost_rj * scale + shift_r)`; the sum of each row.
 #[inline(always)]
 pub(crate) unsafe fn exp_rows<L: Lanes, const R: usize>(
@@ -60,10 +39,7 @@ pub(crate) unsafe fn exp_rows<L: Lanes, const R: usize>(
     out: [*mut L::Real; R],
     zero: L::Real,
     forbidden: L::Real,
-) -> [L::Real; R]
-where
-    L::Real: std::ops::Add<Output = L::Real>,
-{
+) -> [L::Real; R] {
     unsafe {
         let m = potentials.len();
         let scale = L::splat(scale);
@@ -88,7 +64,7 @@ where
                 sums[r] = sums[r].add(e);
             }
         }
-        std::array::from_fn(|r| total(sums[r], zero))
+        std::array::from_fn(|r| sums[r].total())
     }
 }
 
@@ -159,33 +135,25 @@ pub(crate) unsafe fn dot_rows<L: Lanes, const R: usize>(
     values: [&[L::Real]; R],
     weights: &[L::Real],
     zero: L::Real,
-) -> [L::Real; R]
-where
-    L::Real: std::ops::Add<Output = L::Real>,
-{
+) -> [L::Real; R] {
     unsafe {
         let m = weights.len();
-        // Two sums a row hide the latency of the additions.
-        let mut even = [L::splat(zero); R];
-        let mut odd = [L::splat(zero); R];
+        let mut sums = [L::splat(zero); R];
         let mut j = 0;
-        while j + 2 * L::N <= m {
-            let (w, x) = (L::load(weights.as_ptr().add(j)), L::load(weights.as_ptr().add(j + L::N)));
+        while j + L::N <= m {
+            let w = L::load(weights.as_ptr().add(j));
             for r in 0..R {
-                even[r] = L::load(values[r].as_ptr().add(j)).mul_add(w, even[r]);
-                odd[r] = L::load(values[r].as_ptr().add(j + L::N)).mul_add(x, odd[r]);
+                sums[r] = L::load(values[r].as_ptr().add(j)).mul_add(w, sums[r]);
             }
-            j += 2 * L::N;
+            j += L::N;
         }
-        while j < m {
-            let count = (m - j).min(L::N);
-            let w = load_tail::<L>(weights.as_ptr().add(j), count, zero);
+        if j < m {
+            let w = load_tail::<L>(weights.as_ptr().add(j), m - j, zero);
             for r in 0..R {
-                even[r] = load_tail::<L>(values[r].as_ptr().add(j), count, zero).mul_add(w, even[r]);
+                sums[r] = load_tail::<L>(values[r].as_ptr().add(j), m - j, zero).mul_add(w, sums[r]);
             }
-            j += count;
         }
-        std::array::from_fn(|r| total(even[r].add(odd[r]), zero))
+        std::array::from_fn(|r| sums[r].total())
     }
 }
 
@@ -199,39 +167,31 @@ pub(crate) unsafe fn add_and_dot<L: Lanes, const R: usize>(
     next: [&[L::Real]; R],
     weights: &[L::Real],
     zero: L::Real,
-) -> [L::Real; R]
-where
-    L::Real: std::ops::Add<Output = L::Real>,
-{
+) -> [L::Real; R] {
     unsafe {
         let m = weights.len();
-        let mut even = [L::splat(zero); R];
-        let mut odd = [L::splat(zero); R];
+        let mut dots = [L::splat(zero); R];
         let mut j = 0;
-        while j + 2 * L::N <= m {
-            for (dots, j) in [(&mut even, j), (&mut odd, j + L::N)] {
-                let w = L::load(weights.as_ptr().add(j));
-                let mut sum = L::load(sums.as_ptr().add(j));
-                for r in 0..R {
-                    dots[r] = L::load(next[r].as_ptr().add(j)).mul_add(w, dots[r]);
-                    sum = L::load(values[r].add(j)).mul_add(L::splat(factors[r]), sum);
-                }
-                sum.store(sums.as_mut_ptr().add(j));
-            }
-            j += 2 * L::N;
-        }
-        while j < m {
-            let count = (m - j).min(L::N);
-            let w = load_tail::<L>(weights.as_ptr().add(j), count, zero);
-            let mut sum = load_tail::<L>(sums.as_ptr().add(j), count, zero);
+        while j + L::N <= m {
+            let w = L::load(weights.as_ptr().add(j));
+            let mut sum = L::load(sums.as_ptr().add(j));
             for r in 0..R {
-                even[r] = load_tail::<L>(next[r].as_ptr().add(j), count, zero).mul_add(w, even[r]);
-                sum = load_tail::<L>(values[r].add(j), count, zero).mul_add(L::splat(factors[r]), sum);
+                dots[r] = L::load(next[r].as_ptr().add(j)).mul_add(w, dots[r]);
+                sum = L::load(values[r].add(j)).mul_add(L::splat(factors[r]), sum);
             }
-            store_tail(sum, sums.as_mut_ptr().add(j), count, zero);
-            j += count;
+            sum.store(sums.as_mut_ptr().add(j));
+            j += L::N;
         }
-        std::array::from_fn(|r| total(even[r].add(odd[r]), zero))
+        if j < m {
+            let w = load_tail::<L>(weights.as_ptr().add(j), m - j, zero);
+            let mut sum = load_tail::<L>(sums.as_ptr().add(j), m - j, zero);
+            for r in 0..R {
+                dots[r] = load_tail::<L>(next[r].as_ptr().add(j), m - j, zero).mul_add(w, dots[r]);
+                sum = load_tail::<L>(values[r].add(j), m - j, zero).mul_add(L::splat(factors[r]), sum);
+            }
+            store_tail(sum, sums.as_mut_ptr().add(j), m - j, zero);
+        }
+        std::array::from_fn(|r| dots[r].total())
     }
 }
 
@@ -278,10 +238,7 @@ pub(crate) unsafe fn scale_row<L: Lanes>(
     factor: L::Real,
     weights: *const L::Real,
     zero: L::Real,
-) -> L::Real
-where
-    L::Real: std::ops::Add<Output = L::Real>,
-{
+) -> L::Real {
     unsafe {
         let (m, nothing) = (values.len(), L::splat(zero));
         let scaled = |value: L, weight: L| value.mul_add(weight, nothing).mul_add(L::splat(factor), nothing);
@@ -299,68 +256,6 @@ where
             store_tail(value, values.as_mut_ptr().add(j), m - j, zero);
             sum = sum.add(value);
         }
-        total(sum, zero)
-    }
-}
-
-/// What [`update_columns`] found.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct ColumnUpdate {
-    /// `sum_j |mass_j - sum_j v_j|`.
-    pub(crate) error: f64,
-    /// The smallest and the largest sum.
-    pub(crate) sums: (f64, f64),
-    /// The smallest and the largest factor.
-    pub(crate) factors: (f64, f64),
-}
-
-/// `next_j = mass_j / sum_j`, and what the plan of now lacks. Slices of one length; plain arrays, which the compiler turns
-/// into vectors: 8 lanes everywhere, so that the error adds in one order.
-#[inline(always)]
-pub(crate) fn update_columns<T: Real>(sums: &[f64], masses: &[f64], v: &[T], next: &mut [f64]) -> ColumnUpdate {
-    const N: usize = 8;
-    let (mut errors, mut sums_range, mut range) = ([0.0; N], Extremes::new(), Extremes::new());
-    let (sums, sums_tail) = sums.as_chunks::<N>();
-    let (masses, masses_tail) = masses.as_chunks::<N>();
-    let (v, v_tail) = v.as_chunks::<N>();
-    let (next, next_tail) = next.as_chunks_mut::<N>();
-    for (((sums, masses), v), next) in sums.iter().zip(masses).zip(v).zip(next) {
-        for k in 0..N {
-            next[k] = masses[k] / sums[k];
-            errors[k] += (masses[k] - sums[k] * v[k].f64()).abs();
-        }
-        sums_range.add(sums);
-        range.add(next);
-    }
-    let mut error = errors.iter().sum::<f64>();
-    for (((sum, mass), v), next) in sums_tail.iter().zip(masses_tail).zip(v_tail).zip(next_tail) {
-        *next = mass / sum;
-        error += (mass - sum * v.f64()).abs();
-        sums_range.add(&[*sum; N]);
-        range.add(&[*next; N]);
-    }
-    ColumnUpdate { error, sums: sums_range.ends(), factors: range.ends() }
-}
-
-/// Smallest and largest value, lane by lane.
-struct Extremes<const N: usize>([f64; N], [f64; N]);
-
-impl<const N: usize> Extremes<N> {
-    #[inline(always)]
-    fn new() -> Self {
-        Self([f64::INFINITY; N], [f64::NEG_INFINITY; N])
-    }
-
-    #[inline(always)]
-    fn add(&mut self, values: &[f64; N]) {
-        for (k, &value) in values.iter().enumerate() {
-            self.0[k] = if value < self.0[k] { value } else { self.0[k] };
-            self.1[k] = if value > self.1[k] { value } else { self.1[k] };
-        }
-    }
-
-    #[inline(always)]
-    fn ends(self) -> (f64, f64) {
-        (self.0.into_iter().fold(f64::INFINITY, f64::min), self.1.into_iter().fold(f64::NEG_INFINITY, f64::max))
+        sum.total()
     }
 }

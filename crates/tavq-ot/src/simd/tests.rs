@@ -58,15 +58,6 @@ fn rows_agree<T: Real>(error: f64) {
             let sum = kernel.scale_row(&mut scaled, T::of(0.5), &potentials);
             let products = matrix[0].iter().zip(&potentials).map(|(a, b)| T::of(0.5 * a.f64() * b.f64()));
             assert_eq!((scaled, sum.f64()), (products.collect(), 0.5 * dots[0].f64()), "{kernel:?} {m}");
-            let mut both = vec![T::of(1.0); m];
-            let found = kernel.add_and_dot(
-                std::array::from_fn::<&[T], GROUP, _>(|r| &out[r][..]),
-                [T::of(2.0); GROUP],
-                &mut both,
-                slices(),
-                &potentials,
-            );
-            assert_eq!((&found, &both), (&dots, &added), "{kernel:?} {m}");
             for r in 0..GROUP {
                 let exponent = |j: usize| potentials[j].f64() - 0.25 * matrix[r][j].f64();
                 let sum: f64 = (0..m).map(|j| (exponent(j) - 4.0).exp2()).sum();
@@ -90,6 +81,50 @@ fn rows_agree<T: Real>(error: f64) {
 fn sums_maxima_and_tails_agree_between_kernels() {
     rows_agree::<f64>(2e-15);
     rows_agree::<f32>(1e-6);
+}
+
+/// Rows in groups and left over, with and without relaxation, against loops in f64.
+fn half_steps_agree<T: Real>(error: f64) {
+    for (n, m, relaxation) in [(1, 1, 1.0), (4, 8, 1.0), (7, 37, 1.0), (12, 16, 1.5), (13, 70, 0.5)] {
+        let matrix: Vec<T> = (0..n * m).map(|k| T::of((k % 7 + 1) as f64)).collect();
+        let v: Vec<T> = (0..m).map(|j| T::of((j % 3 + 1) as f64)).collect();
+        let masses: Vec<f64> = (0..n).map(|i| (i % 5 + 1) as f64).collect();
+        for kernel in Kernel::available() {
+            let (mut u, mut row_sums, mut sums) = (vec![2.0; n], vec![0.0; n], vec![T::of(9.0); m]);
+            let update = RowUpdate { masses: &masses, u: &mut u, row_sums: &mut row_sums, relaxation };
+            assert!(kernel.half_steps(&matrix, &v, update, &mut sums));
+            let mut expected = vec![0.0; m];
+            for i in 0..n {
+                let row = &matrix[i * m..(i + 1) * m];
+                let product: f64 = row.iter().zip(&v).map(|(k, v)| k.f64() * v.f64()).sum();
+                let factor = 2.0 * (2.0 * product).powf(-relaxation);
+                assert_eq!(row_sums[i], 2.0 * product, "{kernel:?} {n} x {m}");
+                assert!((u[i] - factor).abs() <= 1e-14 * factor, "{kernel:?} {n} x {m}");
+                expected.iter_mut().zip(row).for_each(|(sum, k)| *sum += masses[i] * factor * k.f64());
+            }
+            for (found, expected) in sums.iter().zip(&expected) {
+                assert!((found.f64() - expected).abs() <= error * expected, "{kernel:?} {n} x {m}");
+            }
+        }
+    }
+}
+
+#[test]
+fn half_steps_agree_between_kernels() {
+    half_steps_agree::<f64>(1e-14);
+    half_steps_agree::<f32>(1e-6);
+}
+
+#[test]
+fn a_product_out_of_range_is_told_and_leaves_its_factor() {
+    for (value, sound) in [(1e-300, false), (1e-200, true), (1e300, false)] {
+        for kernel in Kernel::available() {
+            let (mut u, mut row_sums, mut sums) = ([3.0; 5], [0.0; 5], [0.0; 1]);
+            let update = RowUpdate { masses: &[1.0; 5], u: &mut u, row_sums: &mut row_sums, relaxation: 1.0 };
+            assert_eq!(kernel.half_steps(&[1.0, 1.0, 1.0, 1.0, value], &[1.0], update, &mut sums), sound);
+            assert_eq!(u, [1.0, 1.0, 1.0, 1.0, if sound { 1.0 / value } else { 3.0 }]);
+        }
+    }
 }
 
 #[test]

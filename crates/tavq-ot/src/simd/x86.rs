@@ -18,7 +18,7 @@ pub(crate) struct Avx512F32(__m512);
 
 macro_rules! pair {
     ($name:ident, $real:ty, $half:literal, $set1:ident, $load:ident, $store:ident, $add:ident, $sub:ident, $fma:ident,
-     $fnma:ident, $max:ident, $exp2:ident) => {
+     $fnma:ident, $max:ident, $total:ident, $exp2:ident) => {
         impl Lanes for $name {
             type Real = $real;
             const N: usize = 2 * $half;
@@ -60,6 +60,10 @@ macro_rules! pair {
                 unsafe { Self([$max(self.0[0], other.0[0]), $max(self.0[1], other.0[1])]) }
             }
             #[inline(always)]
+            unsafe fn total(self) -> $real {
+                unsafe { $total($add(self.0[0], self.0[1])) }
+            }
+            #[inline(always)]
             unsafe fn exp2(self) -> Self {
                 unsafe { Self([$exp2(self.0[0]), $exp2(self.0[1])]) }
             }
@@ -69,12 +73,43 @@ macro_rules! pair {
 
 pair!(
     Avx2F64, f64, 4, _mm256_set1_pd, _mm256_loadu_pd, _mm256_storeu_pd, _mm256_add_pd, _mm256_sub_pd, _mm256_fmadd_pd,
-    _mm256_fnmadd_pd, _mm256_max_pd, exp2_avx2_f64
+    _mm256_fnmadd_pd, _mm256_max_pd, total_f64, exp2_avx2_f64
 );
 pair!(
     Avx2F32, f32, 8, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_add_ps, _mm256_sub_ps, _mm256_fmadd_ps,
-    _mm256_fnmadd_ps, _mm256_max_ps, exp2_avx2_f32
+    _mm256_fnmadd_ps, _mm256_max_ps, total_f32, exp2_avx2_f32
 );
+
+#[inline(always)]
+unsafe fn total_f64(x: __m256d) -> f64 {
+    unsafe {
+        let pair = _mm_add_pd(_mm256_castpd256_pd128(x), _mm256_extractf128_pd::<1>(x));
+        _mm_cvtsd_f64(_mm_add_sd(pair, _mm_unpackhi_pd(pair, pair)))
+    }
+}
+
+#[inline(always)]
+unsafe fn total_f32(x: __m256) -> f32 {
+    unsafe {
+        let four = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
+        let pair = _mm_add_ps(four, _mm_movehl_ps(four, four));
+        _mm_cvtss_f32(_mm_add_ss(pair, _mm_movehdup_ps(pair)))
+    }
+}
+
+#[inline(always)]
+unsafe fn total_avx512_f64(x: __m512d) -> f64 {
+    unsafe { total_f64(_mm256_add_pd(_mm512_castpd512_pd256(x), _mm512_extractf64x4_pd::<1>(x))) }
+}
+
+#[inline(always)]
+unsafe fn total_avx512_f32(x: __m512) -> f32 {
+    unsafe {
+        // The instruction that takes half of the f32 lanes is not part of AVX-512F; the one for f64 lanes moves the same bits.
+        let high = _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(x)));
+        total_f32(_mm256_add_ps(_mm512_castps512_ps256(x), high))
+    }
+}
 
 #[inline(always)]
 unsafe fn exp2_avx2_f64(x: __m256d) -> __m256d {
@@ -110,7 +145,7 @@ unsafe fn exp2_avx2_f32(x: __m256) -> __m256 {
 
 macro_rules! single {
     ($name:ident, $real:ty, $lanes:literal, $set1:ident, $load:ident, $store:ident, $add:ident, $sub:ident, $fma:ident,
-     $fnma:ident, $max:ident, $exp2:ident) => {
+     $fnma:ident, $max:ident, $total:ident, $exp2:ident) => {
         impl Lanes for $name {
             type Real = $real;
             const N: usize = $lanes;
@@ -147,6 +182,10 @@ macro_rules! single {
                 unsafe { Self($max(self.0, other.0)) }
             }
             #[inline(always)]
+            unsafe fn total(self) -> $real {
+                unsafe { $total(self.0) }
+            }
+            #[inline(always)]
             unsafe fn exp2(self) -> Self {
                 unsafe { Self($exp2(self.0)) }
             }
@@ -156,11 +195,11 @@ macro_rules! single {
 
 single!(
     Avx512F64, f64, 8, _mm512_set1_pd, _mm512_loadu_pd, _mm512_storeu_pd, _mm512_add_pd, _mm512_sub_pd,
-    _mm512_fmadd_pd, _mm512_fnmadd_pd, _mm512_max_pd, exp2_avx512_f64
+    _mm512_fmadd_pd, _mm512_fnmadd_pd, _mm512_max_pd, total_avx512_f64, exp2_avx512_f64
 );
 single!(
     Avx512F32, f32, 16, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_add_ps, _mm512_sub_ps,
-    _mm512_fmadd_ps, _mm512_fnmadd_ps, _mm512_max_ps, exp2_avx512_f32
+    _mm512_fmadd_ps, _mm512_fnmadd_ps, _mm512_max_ps, total_avx512_f32, exp2_avx512_f32
 );
 
 /// 2^(k/16), k = 0..8 and 8..16: two registers hold the whole table.

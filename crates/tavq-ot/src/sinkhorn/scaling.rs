@@ -11,7 +11,7 @@ use super::costs::Costs;
 use super::marginals::{Marginals, Prox, dual};
 use super::sweep::{Engine, lost_columns, rows_per_block, shifted_row};
 use crate::aligned::Aligned;
-use crate::simd::{GROUP, Kernel, Real};
+use crate::simd::{Kernel, Real, RowUpdate};
 
 /// Entries that one task should sweep at least.
 const GRAIN: usize = 1 << 17;
@@ -113,8 +113,8 @@ impl<'a, T: Real> ScalingSweep<'a, T> {
         let (rows, m) = (self.rows, self.v.len());
         let (kernel, v, masses) = (self.kernel, &self.v, &self.masses);
         let work = |k: usize, matrix: &[T], u: &mut [f64], row_sums: &mut [f64], sums: &mut [T]| {
-            let rows = Rows { masses: &masses[k * rows..k * rows + u.len()], u, row_sums, relaxation, sound: true };
-            half_steps(kernel, matrix, v, rows, sums)
+            let masses = &masses[k * rows..k * rows + u.len()];
+            kernel.half_steps(matrix, v, RowUpdate { masses, u, row_sums, relaxation }, sums)
         };
         if let [sums] = &mut self.sums[..] {
             return work(0, &self.matrix, &mut self.u, &mut self.row_sums, sums);
@@ -219,57 +219,6 @@ fn range(values: &[f64]) -> (f64, f64) {
         }
     }
     (low.into_iter().fold(f64::INFINITY, f64::min), high.into_iter().fold(f64::NEG_INFINITY, f64::max))
-}
-
-/// The part of the state that a task writes, and what its rows are updated by.
-struct Rows<'s> {
-    masses: &'s [f64],
-    u: &'s mut [f64],
-    row_sums: &'s mut [f64],
-    relaxation: f64,
-    /// Whether every sum was in the range of the type.
-    sound: bool,
-}
-
-impl Rows<'_> {
-    /// Updates u for `R` rows from `at` on, whose products with v are `found`; their factors in the column sums.
-    fn update<T: Real, const R: usize>(&mut self, at: usize, found: [T; R]) -> [T; R] {
-        let state = self.u[at..at + R].iter_mut().zip(&mut self.row_sums[at..at + R]);
-        let mut state = state.zip(&self.masses[at..at + R]);
-        found.map(|sum| {
-            let (sum, Some(((u, row_sum), mass))) = (sum.f64(), state.next()) else { return sum };
-            *row_sum = *u * sum;
-            if sum > T::UNDERFLOW && sum < T::OVERFLOW {
-                *u = if self.relaxation == 1.0 { sum.recip() } else { *u * row_sum.powf(-self.relaxation) };
-            } else {
-                self.sound = false;
-            }
-            T::of(mass * *u)
-        })
-    }
-}
-
-/// Updates u for rows of K and sums up the columns; false when a sum left the range of the type.
-fn half_steps<T: Real>(kernel: Kernel, matrix: &[T], v: &[T], mut rows: Rows<'_>, sums: &mut [T]) -> bool {
-    let m = v.len();
-    let row = |i: usize| &matrix[i * m..(i + 1) * m];
-    let group = |at: usize| std::array::from_fn::<_, GROUP, _>(|r| row(at + r));
-    sums.fill(T::default());
-    let (count, grouped) = (rows.u.len(), rows.u.len() / GROUP * GROUP);
-    let mut found = if grouped > 0 { kernel.dot_rows(group(0), v) } else { [T::default(); GROUP] };
-    for at in (0..grouped).step_by(GROUP) {
-        let factors = rows.update(at, found);
-        if at + GROUP < grouped {
-            found = kernel.add_and_dot(group(at), factors, sums, group(at + GROUP), v);
-        } else {
-            kernel.add_rows(group(at), factors, sums);
-        }
-    }
-    for at in grouped..count {
-        let factors = rows.update(at, kernel.dot_rows([row(at)], v));
-        kernel.add_rows([row(at)], factors, sums);
-    }
-    rows.sound
 }
 
 impl<T: Real> Engine for ScalingSweep<'_, T> {
