@@ -359,8 +359,8 @@ def answer(library, held, request):
         if len(times) >= request.get("repeats", 1) or sum(times) >= request.get("seconds", 0.0):
             break
     out = verified(out, Input.get(request["input"]))
-    if request.get("iterations"):
-        out["status"] = "fixed"
+    if count := request.get("iterations"):
+        out["status"] = "fixed" if out["iterations"] == count else f"stopped after {out['iterations']}"
     elif "status" not in out:
         out["status"] = "converged" if out["error"] <= request["tolerance"] else "iteration_limit"
     return {**out, "seconds": times, "setting": setting, "note": setting.get("way", "")}

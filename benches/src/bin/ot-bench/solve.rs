@@ -80,7 +80,11 @@ fn repeat(request: &Request, mut solve: impl FnMut() -> Result<Reached, OtError>
         let reached = black_box(solve()?);
         seconds.push(start.elapsed().as_secs_f64());
         if seconds.len() >= request.repeats || seconds.iter().sum::<f64>() >= request.seconds {
-            let status = if request.iterations.is_some() { "fixed".to_owned() } else { reached.status.to_string() };
+            let status = match request.iterations {
+                Some(count) if count == reached.iterations => "fixed".to_owned(),
+                Some(_) => format!("{} after {}", reached.status, reached.iterations),
+                None => reached.status.to_string(),
+            };
             let Reached { value, error, iterations, .. } = reached;
             return Ok(json!({
                 "seconds": seconds, "value": value, "error": error, "iterations": iterations, "status": status,
