@@ -24,6 +24,7 @@ mod workspace;
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Result, bail};
@@ -65,20 +66,32 @@ enum Task {
         #[arg(long)]
         pure: bool,
     },
-    /// Run the benchmarks, or one of them; `ot` compares tavq-ot with other libraries and writes docs/benchmarks/ot.md
+    /// Run the benchmarks, or one of them; `ot` and `text` compare with other libraries and write docs/benchmarks/NAME.md
     Bench {
         /// The benchmark's name
         name: Option<String>,
-        /// With `ot`: small sizes and few turns; the page goes into the build folder
+        /// With `ot` and `text`: small sizes and few turns; the page goes into the build folder
         #[arg(long)]
         quick: bool,
-        /// With `ot`: only tavq-ot itself
+        /// With `ot` and `text`: only our own crates
         #[arg(long)]
         no_peers: bool,
         /// With `ot`: only this group of cases
         #[arg(long)]
         group: Option<String>,
+        /// With `text`: these texts (JSON lines with a field `text`) instead of the embedded descriptions
+        #[arg(long, value_name = "FILE")]
+        texts: Option<PathBuf>,
         /// More arguments for criterion, after `--`
+        #[arg(last = true)]
+        rest: Vec<OsString>,
+    },
+    /// Train the weights of the English splitter and print what they reach on text kept out; `-- --evaluate FILE` trains nothing
+    TrainTagger {
+        /// Folder of the treebank and the captions (crates/tavq-text/data/README.md names the files)
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+        /// More arguments for the program, after `--`
         #[arg(last = true)]
         rest: Vec<OsString>,
     },
@@ -119,9 +132,19 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Setup { cuda } => setup::setup(cuda)?,
         Task::Train { study, rest } => return train(study, &rest),
         Task::Test { pure } => return Ok(code(checks::test(pure))),
-        Task::Bench { name, quick, no_peers, group, rest } => {
-            return run_bench(name.as_deref(), &bench::Options { quick, no_peers, group }, &rest);
-        }
+        Task::Bench { name, quick, no_peers, group, texts, rest } => match name.as_deref() {
+            Some("ot") if rest.is_empty() && texts.is_none() => bench::ot::run(&bench::ot::Options { quick, no_peers, group })?,
+            Some("text") if rest.is_empty() && group.is_none() => {
+                bench::text::run(&bench::text::Options { quick, no_peers, texts })?;
+            }
+            name if !quick && !no_peers && group.is_none() && texts.is_none() => return criterion(name, &rest),
+            _ => bail!(BadInput(
+                "--quick and --no-peers belong to `bench ot` and `bench text`, --group to `ot`, --texts to `text`, arguments \
+                 behind -- to `cargo bench`"
+                    .into()
+            )),
+        },
+        Task::TrainTagger { data, rest } => return train_tagger(&data, &rest),
         Task::Data { scripts } => data::list(scripts)?,
         Task::Docs { open } => {
             let mut rustdoc = checks::rustdoc(&Environment::provide()?);
@@ -143,20 +166,18 @@ fn train(study: bool, rest: &[OsString]) -> Result<ExitCode> {
     become_child(environment.apply(&mut tavq))
 }
 
-/// The comparison of `ot`, or criterion.
-fn run_bench(name: Option<&str>, options: &bench::Options, rest: &[OsString]) -> Result<ExitCode> {
-    if name == Some("ot") {
-        if !rest.is_empty() {
-            bail!(BadInput(
-                "`bench ot` is no criterion benchmark: `cargo bench -p tavq-benches --bench ot -- ...` is".into()
-            ));
-        }
-        bench::ot(options)?;
-        return Ok(ExitCode::SUCCESS);
+/// Becomes the program that trains the splitter's weights; it needs no libtorch.
+fn train_tagger(data: &Path, rest: &[OsString]) -> Result<ExitCode> {
+    if !data.is_dir() {
+        bail!(BadInput(format!("--data {}: expected a folder, found none", data.display())));
     }
-    if options.quick || options.no_peers || options.group.is_some() {
-        bail!(BadInput("--quick, --no-peers and --group belong to `bench ot`".into()));
-    }
+    let mut cargo = workspace::cargo();
+    cargo.args(["run", "--release", "--package", "tavq-text", "--example", "train_tagger", "--", "--data"]);
+    become_child(cargo.arg(data).args(rest))
+}
+
+/// Becomes criterion.
+fn criterion(name: Option<&str>, rest: &[OsString]) -> Result<ExitCode> {
     let mut cargo = Environment::provide()?.cargo();
     cargo.args(["bench", "--package", "tavq-benches"]);
     if let Some(name) = name {

@@ -1,7 +1,7 @@
-//! Texts from a file or standard input: one a line, or one field of JSON lines.
+//! Texts from files or standard input: one a line, one field of JSON lines, or each file as one text.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
@@ -16,6 +16,8 @@ pub(crate) enum Format {
     Lines,
     /// One JSON object a line.
     Jsonl,
+    /// Each file is one text.
+    Whole,
 }
 
 #[derive(Debug, Args)]
@@ -26,59 +28,120 @@ pub(crate) struct TextInput {
     /// Field of the text in JSON lines.
     #[arg(long, default_value = "text")]
     pub(crate) field: String,
-    /// The file; - for standard input.
-    #[arg(value_name = "FILE|-")]
-    pub(crate) file: PathBuf,
+    /// The files, in this order; - for standard input.
+    #[arg(value_name = "FILE|-", required = true)]
+    pub(crate) files: Vec<PathBuf>,
 }
+
+/// Read at once, and handed on at once at most: enough texts to keep every core busy.
+const BATCH: usize = 1 << 20;
 
 impl TextInput {
     /// Hands every text to `each`, in order; an error names file and line.
     pub(crate) fn for_each(&self, mut each: impl FnMut(String) -> Outcome) -> Outcome {
-        let stdin = self.file.as_os_str() == "-";
-        let name = if stdin { Path::new("standard input") } else { self.file.as_path() };
-        let format = self.input.unwrap_or_else(|| match self.file.extension() {
+        self.for_each_batch(|texts| texts.into_iter().try_for_each(&mut each))
+    }
+
+    /// Hands on texts as they come, in order: what a pipe has sent so far is not kept waiting for more. Texts before an error
+    /// are handed on first.
+    pub(crate) fn for_each_batch(&self, mut each: impl FnMut(Vec<String>) -> Outcome) -> Outcome {
+        for file in &self.files {
+            let mut texts = Texts::open(self, file)?;
+            let (mut batch, mut size) = (Vec::new(), 0);
+            loop {
+                let ended = match texts.next() {
+                    Ok(Some(text)) => {
+                        size += text.len();
+                        batch.push(text);
+                        if size < BATCH && !texts.reader.buffer().is_empty() {
+                            continue;
+                        }
+                        None
+                    }
+                    Ok(None) => Some(Ok(())),
+                    Err(failure) => Some(Err(failure)),
+                };
+                if !batch.is_empty() {
+                    each(std::mem::take(&mut batch))?;
+                    size = 0;
+                }
+                match ended {
+                    None => {}
+                    Some(Ok(())) => break,
+                    Some(Err(failure)) => return Err(failure),
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The texts of one file.
+struct Texts<'a> {
+    name: &'a Path,
+    format: Format,
+    field: &'a str,
+    reader: BufReader<Box<dyn Read>>,
+    line: Vec<u8>,
+    /// Of the line last read, from 1.
+    number: u64,
+    /// Bytes before the next line.
+    offset: u64,
+}
+
+impl<'a> Texts<'a> {
+    fn open(input: &'a TextInput, file: &'a Path) -> Outcome<Self> {
+        let stdin = file.as_os_str() == "-";
+        let name = if stdin { Path::new("standard input") } else { file };
+        let format = input.input.unwrap_or_else(|| match file.extension() {
             Some(e) if e == "jsonl" || e == "ndjson" => Format::Jsonl,
             _ => Format::Lines,
         });
-        let mut reader: Box<dyn BufRead> = if stdin {
-            Box::new(io::stdin().lock())
-        } else {
-            Box::new(BufReader::new(File::open(&self.file).map_err(reading(name))?))
-        };
-        let (mut line, mut number, mut offset) = (Vec::new(), 0u64, 0u64);
+        let reader: Box<dyn Read> =
+            if stdin { Box::new(io::stdin()) } else { Box::new(File::open(file).map_err(reading(name))?) };
+        let reader = BufReader::with_capacity(BATCH, reader);
+        Ok(Self { name, format, field: &input.field, reader, line: Vec::new(), number: 0, offset: 0 })
+    }
+
+    /// `None` at the end.
+    fn next(&mut self) -> Outcome<Option<String>> {
         loop {
-            line.clear();
-            let read = reader.read_until(b'\n', &mut line).map_err(reading(name))? as u64;
+            self.line.clear();
+            let read = match self.format {
+                Format::Whole if self.number > 0 => 0,
+                Format::Whole => self.reader.read_to_end(&mut self.line).map_err(reading(self.name))?.max(1),
+                _ => self.reader.read_until(b'\n', &mut self.line).map_err(reading(self.name))?,
+            };
             if read == 0 {
-                return Ok(());
+                return Ok(None);
             }
-            number += 1;
-            while line.last().is_some_and(|b| *b == b'\n' || *b == b'\r') {
-                line.pop();
+            self.number += 1;
+            if self.format != Format::Whole {
+                while self.line.last().is_some_and(|b| *b == b'\n' || *b == b'\r') {
+                    self.line.pop();
+                }
             }
-            let text = std::str::from_utf8(&line).map_err(|e| {
-                let at = offset + e.valid_up_to() as u64;
-                Failure::input(anyhow!(
-                    "{}:{number}: expected UTF-8, found an invalid byte at offset {at}",
-                    name.display()
-                ))
+            let text = std::str::from_utf8(&self.line).map_err(|e| {
+                let at = self.offset + e.valid_up_to() as u64;
+                self.problem(&format!("expected UTF-8, found an invalid byte at offset {at}"))
             })?;
-            offset += read;
-            match format {
-                Format::Lines => each(text.to_owned())?,
+            self.offset += read as u64;
+            match self.format {
+                Format::Lines | Format::Whole => return Ok(Some(text.to_owned())),
                 Format::Jsonl if text.trim().is_empty() => {}
-                Format::Jsonl => each(
-                    self.text_of(text)
-                        .map_err(|found| Failure::input(anyhow!("{}:{number}: {found}", name.display())))?,
-                )?,
+                Format::Jsonl => return self.text_of(text).map(Some).map_err(|found| self.problem(&found)),
             }
         }
+    }
+
+    fn problem(&self, found: &str) -> Failure {
+        Failure::input(anyhow!("{}:{}: {found}", self.name.display(), self.number))
     }
 
     fn text_of(&self, line: &str) -> Result<String, String> {
         let value: serde_json::Value =
             serde_json::from_str(line).map_err(|e| format!("expected a JSON object, found {e}"))?;
-        match value.get(&self.field) {
+        match value.get(self.field) {
             Some(serde_json::Value::String(text)) => Ok(text.clone()),
             Some(_) => Err(format!("\"{}\": expected a string, found another type", self.field)),
             None => Err(format!("expected a field \"{}\", found none", self.field)),

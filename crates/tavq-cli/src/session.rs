@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
-use tavq_encode::{Bert, TextIndex, TreeEncoder};
+use tavq_encode::{TextIndex, TextModel, TreeEncoder};
 use tavq_text::EnglishSplitter;
 use tavq_train::{Checkpoint, Config, Model, Progress, Registry, TextSide};
 
@@ -57,7 +57,7 @@ pub(crate) fn encoder_folder(configured: &Path) -> Outcome<PathBuf> {
 /// The encoder of trees that a configuration asks for.
 pub(crate) fn tree_encoder(config: &Config) -> Outcome<TreeEncoder> {
     let folder = encoder_folder(&config.text.encoder)?;
-    let bert = Bert::load(&folder, tch::Device::Cpu)?;
+    let bert = TextModel::load(&folder, tch::Device::Cpu)?;
     Ok(TreeEncoder::new(bert, config.text.mode))
 }
 

@@ -6,7 +6,7 @@ use std::error::Error;
 use std::path::Path;
 use std::time::Instant;
 
-use tavq_encode::{Bert, Granularity, Mode, TextIndex, TreeEncoder};
+use tavq_encode::{Granularity, Mode, TextIndex, TextModel, TreeEncoder};
 use tavq_text::EnglishSplitter;
 use tch::Device;
 
@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let start = Instant::now();
     let device = if tch::Cuda::is_available() { Device::Cuda(0) } else { Device::Cpu };
-    let encoder = TreeEncoder::new(Bert::load(Path::new(model), device)?, mode);
+    let encoder = TreeEncoder::new(TextModel::load(Path::new(model), device)?, mode);
     println!("model loaded in {:.2} s", start.elapsed().as_secs_f64());
 
     let content = std::fs::read_to_string(file)?;

@@ -1,7 +1,7 @@
 """Makes bert.json and bert.safetensors: what transformers gives for ten texts and some trees.
 
     pip install torch==2.11.0 transformers==5.23.0 safetensors numpy
-    python make.py DIR_OF_ALL_MINILM_L6_V2
+    python bert.py DIR_OF_ALL_MINILM_L6_V2
 
 bert.json: per text the token ids (special tokens included), and trees as byte spans.
 bert.safetensors: `units` [10, 384], mean over all tokens of each text, not normalised, attention mask on, the

@@ -1,13 +1,13 @@
-//! Hierarchical text encoder: one frozen BERT pass per sentence, pooled up the text tree, and the text
-//! index on disk that lets an epoch cost no encoder time.
+//! Hierarchical text encoder: one pass of a frozen model (BERT, or the text tower of CLIP) per sentence, pooled up the text
+//! tree, and the text index on disk that lets an epoch cost no encoder time.
 //!
 //! ```no_run
 //! use std::path::Path;
-//! use tavq_encode::{Bert, Granularity, Mode, TextIndex, TreeEncoder};
+//! use tavq_encode::{Granularity, Mode, TextIndex, TextModel, TreeEncoder};
 //!
 //! # fn main() -> tavq_encode::Result<()> {
-//! let bert = Bert::load(Path::new("all-minilm-l6-v2"), tch::Device::Cpu)?;
-//! let encoder = TreeEncoder::new(bert, Mode::Hierarchical);
+//! let model = TextModel::load(Path::new("all-minilm-l6-v2"), tch::Device::Cpu)?;
+//! let encoder = TreeEncoder::new(model, Mode::Hierarchical);
 //! let texts = [("boat.png", "A small red boat lies at anchor. Two gulls sit on its mast.")];
 //! let splitter = tavq_text::EnglishSplitter::default();
 //! let index = TextIndex::open_or_build(Path::new("text-index"), &texts, &splitter, &encoder, &mut |_, _| ())?;
@@ -20,24 +20,24 @@
 //! # }
 //! ```
 //!
-//! All vectors are f32, of length 1 unless [`BertOptions::normalize`] is off, and frozen: nothing here has a gradient.
+//! All vectors are f32, of length 1 unless [`ModelOptions::normalize`] is off, and frozen: nothing here has a gradient.
 
 use tch::Tensor;
 
-mod bert;
 mod cache;
 mod error;
 mod index;
 mod laws;
+mod model;
 #[cfg(test)]
 mod testing;
 mod tree;
 
-pub use bert::{Bert, BertConfig, BertOptions, Precision};
 pub use cache::CachedEncoder;
 pub use error::EncodeError;
 pub use index::{IndexOptions, Opened, Storage, TextIndex, UnitBatch, Units};
 pub use laws::unit_encoder_laws;
+pub use model::{Family, ModelOptions, Precision, TextModel};
 pub use tree::{TreeEncoder, TreeVectors};
 
 /// Result of this crate.

@@ -7,7 +7,7 @@ use tavq_text::{Phrase, PhraseKind, Sentence, Span, Splitter, TextTree, Upos, Wo
 use tavq_torch::{TensorFile, write_tensors};
 use tch::{Device, Tensor};
 
-use crate::{Bert, BertOptions};
+use crate::{ModelOptions, TextModel};
 
 /// The folder of all-MiniLM-L6-v2.
 pub(crate) fn real_folder() -> PathBuf {
@@ -17,11 +17,11 @@ pub(crate) fn real_folder() -> PathBuf {
     PathBuf::from(folder)
 }
 
-pub(crate) fn real(options: BertOptions) -> Bert {
-    Bert::load_with(&real_folder(), Device::Cpu, options).unwrap()
+pub(crate) fn real(options: ModelOptions) -> TextModel {
+    TextModel::load_with(&real_folder(), Device::Cpu, options).unwrap()
 }
 
-/// `golden/bert.json`, made by `golden/make.py`.
+/// `golden/bert.json`, made by `golden/bert.py`.
 #[derive(Deserialize)]
 pub(crate) struct Golden {
     pub(crate) texts: Vec<GoldenText>,

@@ -6,8 +6,8 @@ use std::ops::Range;
 use tavq_text::{Span, TextTree};
 use tch::Tensor;
 
-use crate::bert::{Target, Tokens};
-use crate::{Bert, CachedEncoder, EncodeError, Granularity, Mode, Result, UnitEncoder};
+use crate::model::{Special, Target, Tokens};
+use crate::{CachedEncoder, EncodeError, Granularity, Mode, Result, TextModel, UnitEncoder};
 
 #[cfg(test)]
 mod tests;
@@ -37,8 +37,8 @@ impl TreeVectors {
 /// Encodes text trees.
 ///
 /// * **Hierarchical**: one pass per sentence (overlapping windows past the model's positions). A word or phrase is
-///   the mean of the states of the tokens that overlap its bytes; a sentence is the mean of all its tokens, the
-///   special ones included, which is what [`UnitEncoder`] gives for the sentence alone. A word that no token
+///   the mean of the states of the tokens that overlap its bytes; a sentence is what [`UnitEncoder`] gives for
+///   the sentence alone. A word that no token
 ///   overlaps (the tokenizer drops some characters) has its phrase's vector, or its sentence's; such a phrase has
 ///   its sentence's. A sentence without tokens is the mean of the special ones. No vector is ever NaN.
 /// * **Independent**: each unit is encoded alone. What the encoder gives for a text without tokens is kept.
@@ -48,7 +48,7 @@ pub struct TreeEncoder {
 }
 
 enum Source {
-    Hierarchical(Box<Bert>),
+    Hierarchical(Box<TextModel>),
     Independent(Box<dyn UnitEncoder>),
 }
 
@@ -62,14 +62,16 @@ impl std::fmt::Debug for TreeEncoder {
 }
 
 impl TreeEncoder {
-    /// A tree encoder over BERT in either mode. In independent mode the last 32,768 distinct units are remembered.
-    pub fn new(bert: Bert, mode: Mode) -> Self {
-        let identity = bert.identity().to_owned();
+    /// A tree encoder over a model in either mode. In independent mode the last 32,768 distinct units are remembered.
+    pub fn new(model: TextModel, mode: Mode) -> Self {
+        let identity = model.identity().to_owned();
         match mode {
             Mode::Hierarchical => {
-                Self { identity: format!("hierarchical {identity}"), source: Source::Hierarchical(Box::new(bert)) }
+                Self { identity: format!("hierarchical {identity}"), source: Source::Hierarchical(Box::new(model)) }
             }
-            Mode::Independent => Self::independent(Box::new(CachedEncoder::new(Box::new(bert), REMEMBERED)), &identity),
+            Mode::Independent => {
+                Self::independent(Box::new(CachedEncoder::new(Box::new(model), REMEMBERED)), &identity)
+            }
         }
     }
 
@@ -100,7 +102,7 @@ impl TreeEncoder {
     /// The encoder of single units beneath, for texts that have no tree.
     pub fn units(&self) -> &dyn UnitEncoder {
         match &self.source {
-            Source::Hierarchical(bert) => bert.as_ref(),
+            Source::Hierarchical(model) => model.as_ref(),
             Source::Independent(encoder) => encoder.as_ref(),
         }
     }
@@ -111,7 +113,7 @@ impl TreeEncoder {
     /// [`EncodeError::Tree`] when a tree's parents or spans break the laws of its splitter.
     pub fn encode(&self, trees: &[TextTree<'_>]) -> Result<Vec<TreeVectors>> {
         match &self.source {
-            Source::Hierarchical(bert) => hierarchical(bert, trees),
+            Source::Hierarchical(model) => hierarchical(model, trees),
             Source::Independent(encoder) => independent(encoder.as_ref(), trees),
         }
     }
@@ -170,13 +172,13 @@ struct Pass<'t> {
     rows: Vec<usize>,
 }
 
-fn hierarchical(bert: &Bert, trees: &[TextTree<'_>]) -> Result<Vec<TreeVectors>> {
+fn hierarchical(model: &TextModel, trees: &[TextTree<'_>]) -> Result<Vec<TreeVectors>> {
     let mut plan = Plan::default();
     for tree in trees {
         plan.add(tree)?;
     }
     let texts: Vec<&str> = plan.passes.iter().map(|p| p.text).collect();
-    let tokens = bert.tokenize(&texts)?;
+    let tokens = model.tokenize(&texts)?;
     let mut all = Vec::with_capacity(texts.len());
     let mut seen = vec![false; plan.parents.len()];
     for (pass, tokens) in plan.passes.iter().zip(&tokens) {
@@ -185,16 +187,16 @@ fn hierarchical(bert: &Bert, trees: &[TextTree<'_>]) -> Result<Vec<TreeVectors>>
         for &(span, index) in &pass.units {
             for part in finder.overlapping(span) {
                 seen[index] = true;
-                targets.push(Target { index, tokens: part, frame: false });
+                targets.push(Target { index, tokens: part, special: Special::Neither });
             }
         }
         for &index in &pass.rows {
             seen[index] = true;
-            targets.push(Target { index, tokens: 0..tokens.ids.len(), frame: true });
+            targets.push(model.whole(index, tokens));
         }
-        all.extend(bert.sequences(tokens, &targets));
+        all.extend(model.sequences(tokens, &targets));
     }
-    let pooled = bert.pool(&all, seen.len())?;
+    let pooled = model.pool(&all, seen.len())?;
     // A unit without tokens has its parent's vector. Sentences always have one, so that this ends.
     let source: Vec<i64> = (0..seen.len())
         .map(|row| {

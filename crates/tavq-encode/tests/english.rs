@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use tavq_encode::{Bert, Granularity, Mode, TextIndex, TreeEncoder, unit_encoder_laws};
+use tavq_encode::{Granularity, Mode, TextIndex, TextModel, TreeEncoder, unit_encoder_laws};
 use tavq_text::{EnglishSplitter, Splitter};
 use tch::{Device, Kind};
 
@@ -30,7 +30,7 @@ fn every_text_has_units_of_every_granularity_in_both_modes() {
     let splitter = EnglishSplitter::default();
     let dir = tempfile::tempdir().unwrap();
     for mode in [Mode::Hierarchical, Mode::Independent] {
-        let encoder = TreeEncoder::new(Bert::load(&folder(), Device::Cpu).unwrap(), mode);
+        let encoder = TreeEncoder::new(TextModel::load(&folder(), Device::Cpu).unwrap(), mode);
         unit_encoder_laws(encoder.units()).unwrap();
         let open = || TextIndex::open_or_build(dir.path(), &TEXTS, &splitter, &encoder, &mut |_, _| ()).unwrap();
         assert_eq!(open().opened().encoded, TEXTS.len());
@@ -57,7 +57,7 @@ fn every_text_has_units_of_every_granularity_in_both_modes() {
 fn a_phrase_is_nearer_to_its_own_words_in_context() {
     let text = TEXTS[0].1;
     let tree = EnglishSplitter::default().split(text);
-    let encoder = TreeEncoder::new(Bert::load(&folder(), Device::Cpu).unwrap(), Mode::Hierarchical);
+    let encoder = TreeEncoder::new(TextModel::load(&folder(), Device::Cpu).unwrap(), Mode::Hierarchical);
     let vectors = encoder.encode(std::slice::from_ref(&tree)).unwrap().remove(0);
     let boat = tree.words.iter().position(|w| w.span.get(text) == Some("boat")).unwrap();
     let phrase = tree.words[boat].phrase.expect("\"boat\" stands in a noun phrase");

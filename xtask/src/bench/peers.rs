@@ -1,4 +1,4 @@
-//! The other libraries, in a virtual environment of their own in the per-user cache.
+//! The other libraries, in virtual environments of their own in the per-user cache.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,19 +10,32 @@ use crate::cache::{Cache, Entry, Folders};
 use crate::unpack::sha256;
 use crate::{pip, workspace};
 
-const NAME: &str = "peers-ot";
+/// The peers of one benchmark.
+pub(crate) struct Peers {
+    /// Folder in the cache.
+    name: &'static str,
+    /// Beside the scripts.
+    requirements: &'static str,
+}
+
+pub(crate) const OT: Peers = Peers { name: "peers-ot", requirements: "requirements-ot.txt" };
+pub(crate) const TEXT: Peers = Peers { name: "peers-text", requirements: "requirements-text.txt" };
+
 /// torch brings its CUDA libraries along, used or not: 3 GB to download, 5.5 GB unpacked.
 const NEED: u64 = 10_000_000_000;
 const STAMP: &str = "requirements.sha256";
 
-/// The Python that has the peers, installing them unless these very requirements are installed.
-pub(crate) fn provide(requirements: &Path) -> Result<PathBuf> {
-    let hash = sha256(requirements)?;
-    let fill = |folders: Folders<'_>| fill(requirements, &hash, folders);
-    let complete = |home: &Path| fs::read_to_string(home.join(STAMP)).is_ok_and(|stamp| stamp.trim() == hash);
-    let entry = Entry { name: NAME, need: NEED, complete: &complete, fill: &fill };
-    let home = Cache::locate()?.install(&entry).context("the libraries to compare with could not be installed")?;
-    Ok(python(&home))
+impl Peers {
+    /// The Python that has the peers, installing them unless these very requirements are installed.
+    pub(crate) fn provide(&self, scripts: &Path) -> Result<PathBuf> {
+        let requirements = scripts.join(self.requirements);
+        let hash = sha256(&requirements)?;
+        let fill = |folders: Folders<'_>| fill(&requirements, &hash, folders);
+        let complete = |home: &Path| fs::read_to_string(home.join(STAMP)).is_ok_and(|stamp| stamp.trim() == hash);
+        let entry = Entry { name: self.name, need: NEED, complete: &complete, fill: &fill };
+        let home = Cache::locate()?.install(&entry).context("the libraries to compare with could not be installed")?;
+        Ok(python(&home))
+    }
 }
 
 /// A virtual environment may be renamed: its Python finds it from where it was started.

@@ -5,5 +5,6 @@ mod ot;
 mod ot_batch;
 mod ot_hostile;
 mod refusals;
+mod split;
 mod tools;
 mod train;

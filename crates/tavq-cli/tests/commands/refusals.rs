@@ -129,6 +129,8 @@ fn files() {
     refuse(&["split", "gone.txt"], &["gone.txt"]);
     let embed = ["embed", "gone.txt", "--out", text(&out)];
     refuse(&embed, &["gone.txt"]);
+    refuse(&["embed", "gone.txt", "--index", text(&out), "--encoder", text(&dir)], &["config.json"]);
+    refuse(&["embed", "gone.txt", "--out", text(&out), "--device", "cuda:99"], &["cuda:99", "GPU"]);
     let run = text(&small.run);
     refuse(&["reconstruct", "--checkpoint", run, "--out", text(&out), "gone.png"], &["gone.png"]);
     refuse(&["reconstruct", "--checkpoint", run, "--out", text(&out), "--tensors", text(&bad)], &["bad.npy"]);

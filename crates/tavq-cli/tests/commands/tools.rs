@@ -1,6 +1,5 @@
-//! The commands that read: `split`, `embed`, `ot solve`, `reconstruct`, `evaluate`, `explain`, `checkpoint inspect`.
+//! The commands that read: `embed`, `ot solve`, `reconstruct`, `evaluate`, `explain`, `checkpoint inspect`.
 
-use std::io::Write;
 use std::process::Stdio;
 
 use ndarray::{Array1, Array2, Array4, array};
@@ -8,50 +7,6 @@ use ndarray_npy::{WriteNpyExt, read_npy};
 use serde_json::Value;
 
 use crate::common::{files, fixtures, folder, small, succeed, tavq, text};
-
-fn piped(args: &[&str], input: &[u8]) -> std::process::Output {
-    let mut child = tavq(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(input).unwrap();
-    child.wait_with_output().unwrap()
-}
-
-#[test]
-fn split_gives_spans_that_slice_the_text() {
-    let line = "A small red boat lies at anchor. Two gulls sit on its mast.";
-    let out = piped(&["split", "-"], format!("{line}\n\nSecond text.\n").as_bytes());
-    let trees: Vec<Value> =
-        String::from_utf8(out.stdout).unwrap().lines().map(|l| serde_json::from_str(l).unwrap()).collect();
-    assert_eq!(trees.len(), 3);
-    let slices = |level: &str| -> Vec<String> {
-        let at = |unit: &Value, end: usize| unit["span"][end].as_u64().unwrap() as usize;
-        let units = trees[0][level].as_array().unwrap();
-        units.iter().map(|u| line[at(u, 0)..at(u, 1)].to_owned()).collect()
-    };
-    assert_eq!(slices("sentences"), ["A small red boat lies at anchor.", "Two gulls sit on its mast."]);
-    assert!(slices("phrases").iter().any(|p| p == "A small red boat"), "{:?}", slices("phrases"));
-    assert!(slices("words").iter().any(|w| w == "gulls"), "{:?}", slices("words"));
-    assert_eq!(trees[2]["sentences"].as_array().unwrap().len(), 1);
-}
-
-#[test]
-fn split_draws_a_tree_and_reads_a_field_of_json_lines() {
-    let manifest = fixtures().join("photos/manifest.jsonl");
-    let drawn = succeed(&["split", text(&manifest), "--format", "tree"]);
-    assert!(drawn.lines().count() > 200 && !drawn.contains('\u{1b}'), "{}", drawn.lines().count());
-    let out = piped(&["split", "-", "--input", "jsonl", "--field", "caption"], b"{\"caption\": \"A cat.\"}\n");
-    assert!(String::from_utf8(out.stdout).unwrap().contains("sentences"));
-}
-
-#[test]
-fn split_names_the_byte_that_is_not_utf8() {
-    let args = ["split", "-"];
-    let out = piped(&args, b"fine\nbad \xff here\n");
-    assert_eq!(out.status.code(), Some(2));
-    // What came before the bad line is a filter's output like any other.
-    assert_eq!(out.stdout.iter().filter(|b| **b == b'\n').count(), 1);
-    let message = String::from_utf8_lossy(&out.stderr);
-    assert!(message.contains("standard input:2") && message.contains("invalid byte at offset 9"), "{message}");
-}
 
 #[test]
 fn embed_writes_unit_vectors_with_their_places() {
@@ -70,6 +25,40 @@ fn embed_writes_unit_vectors_with_their_places() {
         assert_eq!(Vec::<i64>::try_from(file.get("level").unwrap()).unwrap(), levels);
         assert_eq!(file.shape("span").unwrap(), [rows as i64, 2]);
     }
+}
+
+#[test]
+fn embed_builds_an_index_once_and_takes_it_up_again() {
+    let dir = folder("embed-index");
+    let (texts, index) = (dir.join("texts.jsonl"), dir.join("index"));
+    let lines: Vec<String> =
+        (0..300).map(|k| serde_json::json!({ "text": format!("Boat {k} is red. Two gulls.") }).to_string()).collect();
+    std::fs::write(&texts, lines.join("\n")).unwrap();
+    let run = |more: &[&str]| -> Value {
+        let args = [&["embed", text(&texts), "--index", text(&index), "--json"], more].concat();
+        serde_json::from_str(&succeed(&args)).unwrap()
+    };
+    let first = run(&[]);
+    assert_eq!((first["encoded"].as_u64(), first["reused"].as_u64()), (Some(300), Some(0)), "{first}");
+    assert_eq!((first["sentences"].as_u64(), first["dim"].as_u64()), (Some(600), Some(384)), "{first}");
+    let again = run(&[]);
+    assert_eq!((again["encoded"].as_u64(), again["reused"].as_u64()), (Some(0), Some(300)), "{again}");
+    assert_eq!(again["index"], first["index"]);
+
+    // A damaged shard is named and built again, the other one is kept.
+    let shard = std::path::Path::new(first["index"].as_str().unwrap()).join("shard-00001.safetensors");
+    let whole = std::fs::read(&shard).unwrap();
+    std::fs::write(&shard, &whole[..whole.len() - 7]).unwrap();
+    let args = ["embed", text(&texts), "--index", text(&index)];
+    let out = tavq(&args).output().unwrap();
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success() && said.contains("shard-00001.safetensors"), "{said}");
+    assert!(String::from_utf8_lossy(&out.stdout).contains("(44 encoded now)"));
+    assert_eq!(std::fs::read(&shard).unwrap(), whole);
+
+    let half = run(&["--half"]);
+    assert_ne!(half["index"], first["index"]);
+    assert!(half["bytes"].as_u64().unwrap() * 10 < first["bytes"].as_u64().unwrap() * 6, "{half} {first}");
 }
 
 #[test]

@@ -275,5 +275,5 @@ fn merge(rows: &Tensor, groups: &[i64], counts: &[i64]) -> Result<Tensor> {
         Ok(sums.f_index_add_(0, &groups, x)?.f_div(&counts)?)
     };
     let lengths = rows.f_linalg_norm(2, [-1i64].as_slice(), true, Kind::Float)?;
-    Ok(crate::bert::unit_length(&mean(rows)?)?.f_mul(&mean(&lengths)?)?)
+    Ok(crate::model::unit_length(&mean(rows)?)?.f_mul(&mean(&lengths)?)?)
 }

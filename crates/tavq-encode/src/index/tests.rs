@@ -6,7 +6,7 @@ use tch::Device;
 
 use super::*;
 use crate::testing::{PlainSplitter, largest_difference, write_tiny};
-use crate::{Bert, Mode, UnitEncoder};
+use crate::{Mode, TextModel, UnitEncoder};
 
 const TEXTS: [(&str, &str); 6] = [
     ("a.png", "Red dogs run by. Blue cats sleep. red Dogs run by."),
@@ -20,7 +20,7 @@ const TEXTS: [(&str, &str); 6] = [
 fn bert() -> TreeEncoder {
     let dir = tempfile::tempdir().unwrap();
     write_tiny(dir.path(), 40);
-    TreeEncoder::new(Bert::load(dir.path(), Device::Cpu).unwrap(), Mode::Hierarchical)
+    TreeEncoder::new(TextModel::load(dir.path(), Device::Cpu).unwrap(), Mode::Hierarchical)
 }
 
 // Three numbers from the bytes of a unit; counts what it encodes and fails from a given unit on.
@@ -193,7 +193,7 @@ fn whatever_differs_is_another_index() {
         model
     });
     for mode in [Mode::Hierarchical, Mode::Independent] {
-        let load = |m: &tempfile::TempDir| TreeEncoder::new(Bert::load(m.path(), Device::Cpu).unwrap(), mode);
+        let load = |m: &tempfile::TempDir| TreeEncoder::new(TextModel::load(m.path(), Device::Cpu).unwrap(), mode);
         assert_ne!(load(&models[0]).identity(), load(&models[1]).identity());
     }
 }

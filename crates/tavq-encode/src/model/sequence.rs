@@ -20,8 +20,18 @@ pub(crate) struct Target {
     pub(crate) index: usize,
     /// The tokens.
     pub(crate) tokens: Range<usize>,
-    /// Whether the special tokens around the text join (once each, however many windows there are).
-    pub(crate) frame: bool,
+    /// Which of the special tokens around the text join.
+    pub(crate) special: Special,
+}
+
+/// Special tokens that join a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Special {
+    Neither,
+    /// Both, once each, however many windows there are.
+    Frame,
+    /// The first end token of each window: that of the window, unless the text holds one itself.
+    End,
 }
 
 /// Frames the tokens of one text with the special tokens, in as many windows as the positions demand.
@@ -42,10 +52,19 @@ pub(crate) fn sequences(tokens: &Tokens, targets: &[Target], first: i64, last: i
             }
             sequence.takes.extend((from..to).map(|t| (1 + t - w.sees.start, target.index)));
         }
-        if target.frame {
-            out[0].takes.push((0, target.index));
-            if let Some(end) = out.last_mut() {
-                end.takes.push((end.ids.len() - 1, target.index));
+        match target.special {
+            Special::Neither => {}
+            Special::Frame => {
+                out[0].takes.push((0, target.index));
+                if let Some(end) = out.last_mut() {
+                    end.takes.push((end.ids.len() - 1, target.index));
+                }
+            }
+            Special::End => {
+                for sequence in &mut out {
+                    let end = sequence.ids.iter().position(|id| *id == last);
+                    sequence.takes.extend(end.map(|at| (at, target.index)));
+                }
             }
         }
     }
@@ -137,7 +156,7 @@ mod tests {
     #[test]
     fn frame_tokens_join_once() {
         let tokens = Tokens { ids: (10..30).collect(), spans: Vec::new() };
-        let all = sequences(&tokens, &[Target { index: 7, tokens: 0..20, frame: true }], 1, 2, 8);
+        let all = sequences(&tokens, &[Target { index: 7, tokens: 0..20, special: Special::Frame }], 1, 2, 8);
         assert!(all.len() > 3);
         let mut taken: Vec<i64> = all.iter().flat_map(|s| s.takes.iter().map(|&(p, _)| s.ids[p])).collect();
         taken.sort_unstable();
@@ -145,6 +164,18 @@ mod tests {
         assert_eq!(taken, expected);
         let none = sequences(&Tokens { ids: vec![], spans: vec![] }, &[], 1, 2, 8);
         assert_eq!(none, [Sequence { ids: vec![1, 2], takes: vec![] }]);
+    }
+
+    #[test]
+    fn the_first_end_token_of_each_window_joins() {
+        let end = |index| Target { index, tokens: 0..0, special: Special::End };
+        let tokens = Tokens { ids: vec![10, 2, 11], spans: Vec::new() };
+        let all = sequences(&tokens, &[end(3)], 1, 2, 8);
+        assert_eq!((all.len(), &all[0].takes), (1, &vec![(2, 3)]));
+        let tokens = Tokens { ids: (10..30).collect(), spans: Vec::new() };
+        for sequence in sequences(&tokens, &[end(0)], 1, 2, 8) {
+            assert_eq!(sequence.takes, [(sequence.ids.len() - 1, 0)]);
+        }
     }
 
     #[test]

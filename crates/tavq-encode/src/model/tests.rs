@@ -1,14 +1,14 @@
 use tavq_torch::{TensorFile, write_tensors};
 
-use super::forward::Broken;
+use super::bert::Broken;
 use super::*;
 use crate::testing::{golden, largest_difference, real, write_tiny};
 use crate::unit_encoder_laws;
 
 const TOLERANCE: f64 = 1e-5;
 
-fn raw() -> BertOptions {
-    BertOptions { normalize: false, ..BertOptions::default() }
+fn raw() -> ModelOptions {
+    ModelOptions { normalize: false, ..ModelOptions::default() }
 }
 
 fn texts(golden: &crate::testing::Golden) -> Vec<&str> {
@@ -26,7 +26,7 @@ fn ids_and_vectors_agree_with_transformers() {
     let found = bert.encode(&texts(&golden)).unwrap();
     let gap = largest_difference(&found, &expected);
     assert!(gap < TOLERANCE, "{gap:e}");
-    let found = real(BertOptions::default()).encode(&texts(&golden)).unwrap();
+    let found = real(ModelOptions::default()).encode(&texts(&golden)).unwrap();
     let gap = largest_difference(&found, &unit_length(&expected).unwrap());
     assert!(gap < TOLERANCE, "normalised: {gap:e}");
 }
@@ -37,11 +37,11 @@ fn every_mutation_of_the_pass_breaks_parity() {
     let expected = file.get("units").unwrap();
     let mut bert = real(raw());
     for broken in [Broken::TanhGelu, Broken::NoMask, Broken::NoTokenType] {
-        bert.forward.broken = Some(broken);
+        break_pass(&mut bert, Some(broken));
         let gap = largest_difference(&bert.encode(&texts(&golden)).unwrap(), &expected);
         assert!(gap > 10.0 * TOLERANCE, "{broken:?}: {gap:e}");
     }
-    bert.forward.broken = None;
+    break_pass(&mut bert, None);
     // Mean over pads: the states under padding join their text's mean.
     let all: Vec<Sequence> = [0, 4].map(|i| golden.texts[i].ids[0].clone()).map(of_ids).into();
     let refs: Vec<&Sequence> = all.iter().collect();
@@ -52,29 +52,34 @@ fn every_mutation_of_the_pass_breaks_parity() {
     assert!(gap > 10.0 * TOLERANCE, "mean over pads: {gap:e}");
 }
 
+fn break_pass(model: &mut TextModel, broken: Option<Broken>) {
+    let Pass::Bert(pass) = &mut model.pass else { panic!("not a BERT") };
+    pass.broken = broken;
+}
+
 fn of_ids(ids: Vec<i64>) -> Sequence {
     Sequence { ids, takes: Vec::new() }
 }
 
 #[test]
 fn the_laws_hold_for_the_real_model() {
-    unit_encoder_laws(&real(BertOptions { token_budget: Some(64), ..BertOptions::default() })).unwrap();
+    unit_encoder_laws(&real(ModelOptions { token_budget: Some(64), ..ModelOptions::default() })).unwrap();
 }
 
 #[test]
 fn bf16_is_close_to_f32() {
     let units = ["a dark blue apron", "Two sparrows sit on its saddle.", "wet paint"];
-    let exact = real(BertOptions::default()).encode(&units).unwrap();
-    let options = BertOptions { precision: Precision::Bf16, ..BertOptions::default() };
+    let exact = real(ModelOptions::default()).encode(&units).unwrap();
+    let options = ModelOptions { precision: Precision::Bf16, ..ModelOptions::default() };
     let close = real(options).encode(&units).unwrap();
     let cosine = (&exact * &close).sum_dim_intlist([1i64].as_slice(), false, Kind::Float).min().double_value(&[]);
     assert!(cosine > 0.999 && cosine < 1.0 - 1e-9, "{cosine}");
 }
 
-fn tiny() -> (tempfile::TempDir, Bert) {
+fn tiny() -> (tempfile::TempDir, TextModel) {
     let dir = tempfile::tempdir().unwrap();
     write_tiny(dir.path(), 12);
-    let bert = Bert::load(dir.path(), Device::Cpu).unwrap();
+    let bert = TextModel::load(dir.path(), Device::Cpu).unwrap();
     (dir, bert)
 }
 
@@ -82,8 +87,8 @@ fn tiny() -> (tempfile::TempDir, Bert) {
 fn the_laws_hold_for_a_tiny_model_with_windows() {
     let (dir, bert) = tiny();
     for budget in [1, 30, 100_000] {
-        let options = BertOptions { token_budget: Some(budget), ..BertOptions::default() };
-        unit_encoder_laws(&Bert::load_with(dir.path(), Device::Cpu, options).unwrap()).unwrap();
+        let options = ModelOptions { token_budget: Some(budget), ..ModelOptions::default() };
+        unit_encoder_laws(&TextModel::load_with(dir.path(), Device::Cpu, options).unwrap()).unwrap();
     }
     // Padding and truncation of the tokenizer file (4 tokens) are off.
     assert_eq!(bert.token_ids("abcdefg").unwrap()[0].len(), 9);
@@ -104,7 +109,7 @@ fn prefixed_and_old_names_load_and_change_nothing() {
         })
         .collect();
     write_tensors(&path, &renamed, &[]).unwrap();
-    let again = Bert::load(dir.path(), Device::Cpu).unwrap();
+    let again = TextModel::load(dir.path(), Device::Cpu).unwrap();
     let units = ["some words", "dog"];
     assert_eq!(again.encode(&units).unwrap(), bert.encode(&units).unwrap());
     assert_ne!(again.identity(), bert.identity());
@@ -125,7 +130,7 @@ fn missing_and_misshapen_tensors_are_all_named() {
         })
         .collect();
     write_tensors(&path, &damaged, &[]).unwrap();
-    let text = Bert::load(dir.path(), Device::Cpu).unwrap_err().to_string();
+    let text = TextModel::load(dir.path(), Device::Cpu).unwrap_err().to_string();
     for part in [
         "model.safetensors",
         "encoder.layer.1.output.dense.bias: missing",
@@ -166,7 +171,7 @@ fn damaged_files_are_named() {
     for (name, damage, says) in cases {
         let (dir, _) = tiny();
         damage(&dir.path().join(name));
-        let text = Bert::load(dir.path(), Device::Cpu).unwrap_err().to_string();
+        let text = TextModel::load(dir.path(), Device::Cpu).unwrap_err().to_string();
         for part in says {
             assert!(text.contains(part), "{part}: {text}");
         }

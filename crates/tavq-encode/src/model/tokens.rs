@@ -5,6 +5,7 @@ use std::path::Path;
 use tavq_text::Span;
 use tokenizers::Tokenizer;
 
+use super::clip::LEGACY_EOS;
 use crate::{EncodeError, Result};
 
 /// The tokens of one text, special tokens left out.
@@ -48,6 +49,22 @@ impl TokenReader {
             return Err(bad("post_processor", "one token before and one after the text".to_owned(), found));
         };
         Ok(Self { tokenizer, first: first.into(), last: last.into() })
+    }
+
+    /// Refuses an end token that is not the one behind every text. 2 stands for the largest id of a text in old files
+    /// (`config.json` at `path`), so there the end token must have it.
+    pub(super) fn check_end(&self, path: &Path, eos_token_id: i64) -> Result<()> {
+        let largest = self.tokenizer.get_vocab(true).into_values().max().map_or(0, i64::from);
+        let expected = if eos_token_id == LEGACY_EOS { largest } else { eos_token_id };
+        if expected == self.last {
+            return Ok(());
+        }
+        Err(EncodeError::Model {
+            path: path.to_path_buf(),
+            field: "eos_token_id".to_owned(),
+            expected: format!("the token {} that the tokenizer ends a text with", self.last),
+            found: expected.to_string(),
+        })
     }
 
     /// Tokens of every text, in order, on all cores.

@@ -1,21 +1,21 @@
 use tavq_text::{Sentence, Splitter};
 
 use super::*;
-use crate::BertOptions;
+use crate::ModelOptions;
 use crate::testing::{PlainSplitter, golden, largest_difference, phrase, real, word, write_tiny};
 use tch::Device;
 
 fn tiny(mode: Mode) -> TreeEncoder {
     let dir = tempfile::tempdir().unwrap();
     write_tiny(dir.path(), 40);
-    TreeEncoder::new(Bert::load(dir.path(), Device::Cpu).unwrap(), mode)
+    TreeEncoder::new(TextModel::load(dir.path(), Device::Cpu).unwrap(), mode)
 }
 
 #[test]
 fn trees_agree_with_transformers() {
     let (golden, file) = golden();
     let trees: Vec<_> = golden.trees.iter().map(|t| t.tree(&golden.texts[t.text].text)).collect();
-    let encoder = TreeEncoder::new(real(BertOptions::default()), Mode::Hierarchical);
+    let encoder = TreeEncoder::new(real(ModelOptions::default()), Mode::Hierarchical);
     for (n, found) in encoder.encode(&trees).unwrap().iter().enumerate() {
         for (kind, g) in ["words", "phrases", "sentences"].into_iter().zip(Granularity::ALL) {
             let expected = file.get(&format!("tree.{n}.{kind}")).unwrap();
@@ -26,7 +26,7 @@ fn trees_agree_with_transformers() {
 }
 
 // The text of every token of `text` that pooling a unit would read, sliced from the text itself.
-fn read_by(bert: &Bert, text: &str, unit: &str) -> Vec<String> {
+fn read_by(bert: &TextModel, text: &str, unit: &str) -> Vec<String> {
     let tokens = bert.tokenize(&[text]).unwrap().remove(0);
     let start = text.find(unit).unwrap();
     let finder = Finder::new(&tokens);
@@ -36,7 +36,7 @@ fn read_by(bert: &Bert, text: &str, unit: &str) -> Vec<String> {
 
 #[test]
 fn sub_words_map_to_the_bytes_of_their_unit() {
-    let bert = real(BertOptions::default());
+    let bert = real(ModelOptions::default());
     let read = |text, unit| read_by(&bert, text, unit).concat();
     for (text, unit) in [
         ("The café’s crème brûlée costs €7.50", "café"),

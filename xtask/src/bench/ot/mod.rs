@@ -1,18 +1,12 @@
 //! `cargo xtask bench ot`: tavq-ot and other libraries on the same inputs in the same run, and a page about it.
-//!
-//! Contenders take turns, case by case, so that whatever else the machine does falls on all of them alike; each program
-//! stays up meanwhile, so that starting and compiling cost nothing that is counted.
 
-mod peers;
 mod plan;
-mod program;
 mod report;
 mod session;
 mod verdict;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-
 use std::process::Command;
 use std::time::Instant;
 
@@ -21,7 +15,9 @@ use serde_json::{Value, json};
 
 use self::plan::Group;
 use self::report::{Facts, Measured};
-use self::session::{Bench, Mode, Session, Settings};
+use self::session::{Bench, Session, Settings};
+use super::mode::{Mode, modes};
+use super::{describe_versions, machine, peers};
 use crate::error::BadInput;
 use crate::workspace::{self, Workspace};
 
@@ -33,13 +29,10 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// Where the page goes: into the repository when the peers were measured at full size, a group on a page of its own.
+    /// Where the page goes: into the repository when everything was measured at full size.
     fn page(&self, root: &Path, folder: &Path) -> PathBuf {
-        match &self.group {
-            _ if self.quick || self.no_peers => folder.join("ot.md"),
-            Some(group) => root.join(format!("docs/benchmarks/ot-{group}.md")),
-            None => root.join("docs/benchmarks/ot.md"),
-        }
+        let whole = !self.quick && !self.no_peers && self.group.is_none();
+        if whole { root.join("docs/benchmarks/ot.md") } else { folder.join("ot.md") }
     }
 
     fn groups(&self) -> Result<Vec<Group>> {
@@ -66,13 +59,13 @@ impl Options {
 }
 
 /// Measures and writes the page: into `docs/` when everything was measured, beside the raw results otherwise.
-pub(crate) fn ot(options: &Options) -> Result<()> {
+pub(crate) fn run(options: &Options) -> Result<()> {
     let groups = options.groups()?;
     let workspace = Workspace::load()?;
     let scripts = workspace.dir_of("tavq-benches")?.join("peers");
     let peers = match options.no_peers {
         true => None,
-        false => Some((peers::provide(&scripts.join("requirements-ot.txt"))?, scripts.join("ot.py"))),
+        false => Some((peers::OT.provide(&scripts)?, scripts.join("ot.py"))),
     };
     workspace::run(workspace::cargo().args(["build", "--release", "--package", "tavq-benches", "--bin", "ot-bench"]))?;
     let folder = workspace.target.join("bench-ot");
@@ -124,17 +117,6 @@ fn write_inputs(bench: &Bench, groups: &[Group]) -> Result<()> {
     workspace::run(Command::new(&bench.binary).arg("inputs").arg(&bench.folder).args(names))
 }
 
-/// One core, then all of them.
-fn modes() -> Vec<Mode> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let pinned = workspace::read(Command::new("taskset").args(["-c", "0", "true"])).is_ok();
-    let mut modes = vec![Mode { threads: 1, pinned }];
-    if cores > 1 {
-        modes.push(Mode { threads: cores, pinned: false });
-    }
-    modes
-}
-
 fn measure(session: &mut Session<'_>, mode: Mode, groups: &[Group], settings: &mut Settings) -> Result<Measured> {
     let begin = Instant::now();
     let mut all = Vec::new();
@@ -165,42 +147,6 @@ fn raw_results(facts: &Facts, groups: &[Group], measured: &[Measured]) -> Value 
     })
 }
 
-/// Processor, its vectors, cores.
-fn machine() -> String {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let field = |name: &str| {
-        let line = text.lines().find(|line| line.split(':').next().is_some_and(|key| key.trim() == name))?;
-        Some(line.split_once(':')?.1.trim().to_owned())
-    };
-    let flags = field("flags").unwrap_or_default();
-    let vectors: Vec<&str> =
-        ["avx2", "fma", "avx512f"].into_iter().filter(|f| flags.split(' ').any(|g| g == *f)).collect();
-    let model = field("model name").unwrap_or_else(|| std::env::consts::ARCH.to_owned());
-    let cache = field("cache size").map(|size| format!(", {size} of cache a core")).unwrap_or_default();
-    format!("{model} ({}{cache}), {cores} cores, {}", vectors.join(", "), std::env::consts::OS)
-}
-
-/// What the programs said of themselves, the compiler and the commit.
-fn describe_versions(said: &[Value]) -> String {
-    let mut parts: Vec<String> = Vec::new();
-    for (name, version) in said.iter().filter_map(Value::as_object).flatten() {
-        let part = format!("{name} {}", version.as_str().unwrap_or_default());
-        if !parts.contains(&part) {
-            parts.push(part);
-        }
-    }
-    let mut ask = |program: &str, arguments: &[&str], before: &str| {
-        let mut command = Command::new(program);
-        if let Ok(said) = workspace::read(command.args(arguments).current_dir(workspace::root())) {
-            parts.push(format!("{before}{}", said.trim()));
-        }
-    };
-    ask("rustc", &["--version"], "");
-    ask("git", &["rev-parse", "--short", "HEAD"], "commit ");
-    parts.join(", ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -216,13 +162,8 @@ mod tests {
         assert_eq!(exact.command(), "cargo xtask bench ot --quick --no-peers --group exact");
         let (root, folder) = (Path::new("root"), Path::new("folder"));
         assert_eq!(exact.page(root, folder), Path::new("folder/ot.md"));
-        let full = Options { quick: false, no_peers: false, ..exact };
-        assert_eq!(full.page(root, folder), Path::new("root/docs/benchmarks/ot-exact.md"));
-    }
-
-    #[test]
-    fn versions_are_named_once() {
-        let said = [json!({ "a": "1" }), json!({ "a": "1", "b": "2" })];
-        assert!(describe_versions(&said).starts_with("a 1, b 2"));
+        let part = Options { quick: false, no_peers: false, ..exact };
+        assert_eq!(part.page(root, folder), Path::new("folder/ot.md"));
+        assert_eq!(Options { group: None, ..part }.page(root, folder), Path::new("root/docs/benchmarks/ot.md"));
     }
 }

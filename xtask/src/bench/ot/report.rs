@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::plan::{Case, Contender, FORMS, Group, Work};
 use super::verdict::{Row, Timing, auto_holds, rows, spread};
+use crate::bench::page::{table, time};
 
 /// All timings of one mode, in the order of the groups and their cases.
 pub(crate) struct Measured {
@@ -75,14 +76,6 @@ fn tally(groups: &[Group], measured: &[Measured]) -> String {
     format!("**{met} of {all} bars are met.**{}{list}", if list.is_empty() { "" } else { "\n" })
 }
 
-fn table(heads: &[&str], lines: impl IntoIterator<Item = Vec<String>>) -> String {
-    let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
-    let heads: Vec<String> = heads.iter().map(|head| (*head).to_owned()).collect();
-    let mut out = line(&heads) + &line(&vec!["---".to_owned(); heads.len()]);
-    out.extend(lines.into_iter().map(|cells| line(&cells)));
-    out
-}
-
 fn comparisons(group: &Group, timings: &[Vec<Timing>]) -> String {
     let lines = group.cases.iter().zip(timings).flat_map(|(case, timings)| {
         let rows = case.comparisons.iter().flat_map(|comparison| rows(comparison, case.work, timings));
@@ -130,23 +123,6 @@ fn detail(timing: Option<&Timing>, case: &Case) -> String {
     let iterations = timing.number("iterations").filter(|&count| count > 0.0).map(|count| format!("{count} it."));
     let parts: Vec<String> = [iterations, error].into_iter().flatten().collect();
     format!(" ({})", parts.join(", "))
-}
-
-/// Seconds with three digits and a fitting unit.
-pub(crate) fn time(seconds: f64) -> String {
-    let (value, unit) = match seconds {
-        s if s >= 1.0 => (s, "s"),
-        s if s >= 1e-3 => (s * 1e3, "ms"),
-        s => (s * 1e6, "µs"),
-    };
-    let digits = if value >= 100.0 {
-        0
-    } else if value >= 10.0 {
-        1
-    } else {
-        2
-    };
-    format!("{value:.digits$} {unit}")
 }
 
 /// What one mode tells beyond the comparisons.
@@ -264,13 +240,8 @@ fn memory(group: &Group, timings: &[Vec<Timing>]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::plan::{Who, groups};
-    use crate::bench::verdict::tests::timing;
-
-    #[test]
-    fn times_have_three_digits() {
-        assert_eq!([12.34, 0.1234, 1.234e-3, 9e-7].map(time), ["12.3 s", "123 ms", "1.23 ms", "0.90 µs"]);
-    }
+    use crate::bench::ot::plan::{Who, groups};
+    use crate::bench::ot::verdict::tests::timing;
 
     #[test]
     fn a_page_names_what_is_missed_and_why_something_did_not_run() {

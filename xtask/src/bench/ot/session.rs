@@ -1,6 +1,7 @@
 //! One mode (one core, or all) from the first case to the last: programs stay up, contenders take turns.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -9,8 +10,9 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::plan::{Case, Contender, Who, Work};
-use super::program::Program;
 use super::verdict::Timing;
+use crate::bench::mode::Mode;
+use crate::bench::program::Program;
 
 /// Where everything lies and how long things may take.
 pub(crate) struct Bench {
@@ -37,24 +39,6 @@ impl Bench {
     /// A solve of a peer that would take longer is not run.
     pub(crate) fn limit(&self) -> f64 {
         if self.quick { 10.0 } else { 30.0 }
-    }
-}
-
-/// How many cores the contenders have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Mode {
-    pub(crate) threads: usize,
-    /// Held on one core, where taskset is there to do it.
-    pub(crate) pinned: bool,
-}
-
-impl Mode {
-    pub(crate) fn name(self) -> String {
-        match (self.threads, self.pinned) {
-            (1, true) => "One core, pinned".to_owned(),
-            (1, false) => "One thread".to_owned(),
-            (threads, _) => format!("{threads} cores"),
-        }
     }
 }
 
@@ -146,37 +130,22 @@ impl<'a> Session<'a> {
     }
 
     fn command(&self, who: Who) -> Result<Command> {
-        let mut words = if self.mode.pinned { vec!["taskset".into(), "-c".into(), "0".into()] } else { Vec::new() };
-        if who == Who::Ours {
-            words.extend([
-                self.bench.binary.clone().into_os_string(),
-                "serve".into(),
-                self.bench.folder.clone().into(),
-            ]);
+        let words: Vec<OsString> = if who == Who::Ours {
+            vec![self.bench.binary.clone().into(), "serve".into(), self.bench.folder.clone().into()]
         } else {
             let (python, script) = self.bench.peers.clone().context("no peers")?;
             let library = who.name().to_lowercase();
-            words.extend([python.into_os_string(), script.into(), self.bench.folder.clone().into(), library.into()]);
-        }
-        let mut command = Command::new(&words[0]);
-        command.args(&words[1..]).stderr(Stdio::inherit());
-        self.environment(&mut command);
-        Ok(command)
-    }
-
-    fn environment(&self, command: &mut Command) {
-        let threads = self.mode.threads.to_string();
-        for name in ["RAYON_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"] {
-            command.env(name, &threads);
-        }
+            vec![python.into(), script.into(), self.bench.folder.clone().into(), library.into()]
+        };
+        let mut command = self.mode.command(words);
+        command.stderr(Stdio::inherit());
         if self.mode.threads == 1 {
             command.env("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1");
         } else {
             command.env_remove("XLA_FLAGS");
         }
-        // A kernel forced for another processor would slow NumPy down.
-        command.env_remove("OPENBLAS_CORETYPE").env_remove("OPENBLAS_L2_SIZE");
         command.env("JAX_PLATFORMS", "cpu").env("KEOPS_CACHE_FOLDER", self.bench.folder.join("keops"));
+        Ok(command)
     }
 }
 
@@ -197,7 +166,7 @@ fn request(case: &Case, contender: Contender, count: usize, setting: Option<&Val
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::plan::groups;
+    use crate::bench::ot::plan::groups;
 
     #[test]
     fn a_request_says_what_to_do() {

@@ -69,11 +69,11 @@ impl Timing {
     }
 }
 
-fn least(values: &[f64]) -> Option<f64> {
+pub(crate) fn least(values: &[f64]) -> Option<f64> {
     values.iter().copied().min_by(f64::total_cmp)
 }
 
-fn median(values: &[f64]) -> Option<f64> {
+pub(crate) fn median(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted.get(sorted.len() / 2).copied()
@@ -133,7 +133,7 @@ pub(crate) fn auto_holds(case: &Case, timings: &[Timing], forms: &[[&str; 4]]) -
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::bench::plan::Who;
+    use crate::bench::ot::plan::Who;
 
     const OURS: Contender = Contender { who: Who::Ours, solver: "log+auto" };
     const SLOW: Contender = Contender { who: Who::Pot, solver: "sinkhorn_log" };
@@ -185,10 +185,10 @@ pub(crate) mod tests {
 
     #[test]
     fn auto_may_not_lose_to_plain() {
-        let case = &crate::bench::plan::groups(true)[1].cases[0];
+        let case = &crate::bench::ot::plan::groups(true)[1].cases[0];
         let plain = Contender { who: Who::Ours, solver: "log+none" };
         let timings = [timing(OURS, &[1.2], "converged"), timing(plain, &[1.0], "converged")];
-        let found = auto_holds(case, &timings, &crate::bench::plan::FORMS);
+        let found = auto_holds(case, &timings, &crate::bench::ot::plan::FORMS);
         assert_eq!(found, [("n = 256 log: 1.20x plain".to_owned(), false)]);
     }
 }

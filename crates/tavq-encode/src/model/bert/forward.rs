@@ -1,51 +1,90 @@
-//! The forward pass (Devlin et al. 2019: post-LN, erf-GELU) on padded batches.
+//! The forward pass on padded batches, and its tensors.
 
-use tch::{Kind, Tensor};
+use std::path::Path;
+
+use tch::{Device, Kind, Tensor};
 
 use super::BertConfig;
-use super::weights::{Linear, Norm, Weights};
 use crate::Result;
+use crate::model::reader::{Linear, Norm, Reader};
 
 /// Which part of the pass a test breaks, to show that the parity tests would notice.
 #[cfg(test)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Broken {
+pub(in crate::model) enum Broken {
     TanhGelu,
     NoMask,
     NoTokenType,
 }
 
-/// The pass with everything that stays the same between batches.
+/// One transformer layer.
 #[derive(Debug)]
-pub(super) struct Forward {
-    pub(super) weights: Weights,
-    pub(super) config: BertConfig,
-    /// Kind of the matrix products; norms, residuals and the softmax inside attention stay in f32.
-    pub(super) kind: Kind,
+struct Layer {
+    qkv: Linear,
+    attention_out: Linear,
+    attention_norm: Norm,
+    inner: Linear,
+    outer: Linear,
+    outer_norm: Norm,
+}
+
+/// The pass with everything that stays the same between batches. Norms, residuals and the softmax inside attention are
+/// f32, matrix products in the kind of the matrices.
+#[derive(Debug)]
+pub(in crate::model) struct Forward {
+    pub(in crate::model) config: BertConfig,
+    words: Tensor,
+    positions: Tensor,
+    token_type: Tensor,
+    norm: Norm,
+    layers: Vec<Layer>,
     #[cfg(test)]
-    pub(super) broken: Option<Broken>,
+    pub(in crate::model) broken: Option<Broken>,
 }
 
 impl Forward {
+    /// Reads the tensors of `config` from a safetensors file, with or without the prefix `bert.`; matrices become `kind`.
+    /// Tensors that the encoder does not use (pooler, heads) are ignored.
+    pub(in crate::model) fn load(path: &Path, config: BertConfig, kind: Kind, device: Device) -> Result<Self> {
+        let mut reader = Reader::open(path, ("bert.", "embeddings.word_embeddings.weight"), kind, device)?;
+        let d = config.hidden_size;
+        let words = reader.tensor("embeddings.word_embeddings.weight", &[config.vocab_size, d])?;
+        let positions = reader.tensor("embeddings.position_embeddings.weight", &[config.max_position_embeddings, d])?;
+        let token_types = reader.tensor("embeddings.token_type_embeddings.weight", &[config.type_vocab_size, d])?;
+        let token_type = token_types.f_narrow(0, 0, token_types.size()[0].min(1))?;
+        let norm = reader.norm("embeddings.LayerNorm", d)?;
+        let layers = (0..config.num_hidden_layers).map(|i| layer(&mut reader, i, &config)).collect::<Result<_>>()?;
+        reader.finish(path)?;
+        Ok(Self {
+            config,
+            words,
+            positions,
+            token_type,
+            norm,
+            layers,
+            #[cfg(test)]
+            broken: None,
+        })
+    }
+
     /// States `[B, T, D]` f32 of `ids` `[B, T]` i64. `mask` `[B, 1, 1, T]` bool is false at padding; without
     /// it there is none. T is at most the number of positions, every id below the vocabulary size.
-    pub(super) fn states(&self, ids: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
+    pub(in crate::model) fn states(&self, ids: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
         let (_, t) = ids.size2()?;
-        let w = &self.weights;
+        let epsilon = self.config.layer_norm_eps;
         // Sums and activations are written over the product just made: less memory, and it is still in the cache.
-        let mut x = Tensor::f_embedding(&w.words, ids, -1, false, false)?.f_add_(&w.positions.f_narrow(0, 0, t)?)?;
+        let mut x =
+            Tensor::f_embedding(&self.words, ids, -1, false, false)?.f_add_(&self.positions.f_narrow(0, 0, t)?)?;
         if self.uses_token_type() {
-            x = x.f_add_(&w.token_type)?;
+            x = x.f_add_(&self.token_type)?;
         }
-        let mut x = self.norm(&x, &w.norm)?;
+        let mut x = self.norm.apply(&x, epsilon)?;
         let mask = if self.uses_mask() { mask } else { None };
-        for layer in &w.layers {
-            let attended = self.attention(&self.linear(&x, &layer.qkv)?, mask)?;
-            let out = self.linear(&attended, &layer.attention_out)?;
-            x = self.norm(&x.f_add_(&out)?, &layer.attention_norm)?;
-            let inner = self.linear(&x, &layer.inner)?.f_gelu_(self.gelu())?;
-            let out = self.linear(&inner, &layer.outer)?;
-            x = self.norm(&x.f_add_(&out)?, &layer.outer_norm)?;
+        for layer in &self.layers {
+            let attended = self.attention(&layer.qkv.apply(&x)?, mask)?;
+            x = layer.attention_norm.apply(&x.f_add_(&layer.attention_out.apply(&attended)?)?, epsilon)?;
+            let inner = layer.inner.apply(&x)?.f_gelu_(self.gelu())?;
+            x = layer.outer_norm.apply(&x.f_add_(&layer.outer.apply(&inner)?)?, epsilon)?;
         }
         Ok(x)
     }
@@ -58,15 +97,6 @@ impl Forward {
         let (q, k, v) = (parts.f_select(0, 0)?, parts.f_select(0, 1)?, parts.f_select(0, 2)?);
         let out = Tensor::f_scaled_dot_product_attention(&q, &k, &v, mask, 0.0, false, None, false)?;
         Ok(out.f_transpose(1, 2)?.f_reshape([b, t, d])?)
-    }
-
-    fn linear(&self, x: &Tensor, l: &Linear) -> Result<Tensor> {
-        Ok(x.f_to_kind(self.kind)?.f_linear(&l.weight, Some(&l.bias))?)
-    }
-
-    fn norm(&self, x: &Tensor, n: &Norm) -> Result<Tensor> {
-        let width = [self.config.hidden_size];
-        Ok(x.f_layer_norm(width, Some(&n.scale), Some(&n.shift), self.config.layer_norm_eps, true)?)
     }
 
     #[cfg(not(test))]
@@ -94,4 +124,18 @@ impl Forward {
     fn gelu(&self) -> &'static str {
         if self.broken == Some(Broken::TanhGelu) { "tanh" } else { "none" }
     }
+}
+
+fn layer(reader: &mut Reader, i: i64, config: &BertConfig) -> Result<Layer> {
+    let (d, inner) = (config.hidden_size, config.intermediate_size);
+    let at = format!("encoder.layer.{i}.");
+    let qkv = ["query", "key", "value"].map(|name| format!("{at}attention.self.{name}"));
+    Ok(Layer {
+        qkv: reader.joined(&qkv, d, d)?,
+        attention_out: reader.linear(&format!("{at}attention.output.dense"), d, d)?,
+        attention_norm: reader.norm(&format!("{at}attention.output.LayerNorm"), d)?,
+        inner: reader.linear(&format!("{at}intermediate.dense"), inner, d)?,
+        outer: reader.linear(&format!("{at}output.dense"), d, inner)?,
+        outer_norm: reader.norm(&format!("{at}output.LayerNorm"), d)?,
+    })
 }
