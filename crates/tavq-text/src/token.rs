@@ -27,8 +27,15 @@ pub(crate) fn tokens(text: &str, sentence: Span, out: &mut Vec<Span>) {
 /// Tokens of one stretch without white space that starts at byte `base`; `last` when it ends the sentence.
 fn chunk(chunk: &str, base: usize, last: bool, out: &mut Vec<Span>) {
     let mut push = |start: usize, end: usize| out.push(Span { start: base + start, end: base + end });
-    if chunk.bytes().all(|b| b.is_ascii_alphabetic()) && !is_cannot(chunk) {
-        return push(0, chunk.len());
+    if chunk.bytes().all(|b| b.is_ascii_alphabetic()) {
+        match written_together(chunk) {
+            None => push(0, chunk.len()),
+            Some(cut) => {
+                push(0, cut);
+                push(cut, chunk.len());
+            }
+        }
+        return;
     }
     if let Some((start, end)) = address(chunk) {
         let first = out.len();
@@ -41,8 +48,26 @@ fn chunk(chunk: &str, base: usize, last: bool, out: &mut Vec<Span>) {
     plain(chunk, base, last, out);
 }
 
-fn is_cannot(word: &str) -> bool {
-    word.len() == 6 && word.eq_ignore_ascii_case("cannot")
+/// Where the second of two words begins that are written as one: "can|not", "do|nt", "gon|na".
+fn written_together(word: &str) -> Option<usize> {
+    let mut lower = [0; 8];
+    let lower = lower.get_mut(..word.len())?;
+    lower.copy_from_slice(word.as_bytes());
+    lower.make_ascii_lowercase();
+    match &*lower {
+        b"cannot" | b"gonna" | b"gotta" | b"wanna" | b"outta" => Some(3),
+        b"dont" | b"cant" => Some(2),
+        b"isnt" => Some(2),
+        b"didnt" | b"wasnt" | b"arent" | b"hasnt" | b"hadnt" => Some(3),
+        b"doesnt" | b"havent" | b"werent" => Some(4),
+        b"couldnt" | b"wouldnt" => Some(5),
+        b"shouldnt" => Some(6),
+        b"im" | b"ive" | b"alot" => Some(1),
+        b"youre" => Some(3),
+        b"theyre" | b"thats" | b"whats" => Some(4),
+        b"theres" => Some(5),
+        _ => None,
+    }
 }
 
 /// Bounds of a web or mail address in `chunk`, without brackets and sentence punctuation around it.
@@ -71,9 +96,7 @@ fn plain(chunk: &str, base: usize, last: bool, out: &mut Vec<Span>) {
         {
             let index = out.len() - 1;
             out[index].end = end;
-        } else if is_cannot(piece) {
-            out.extend([Span { start, end: start + 3 }, Span { start: start + 3, end }]);
-        } else if let Some(cut) = clitic(piece) {
+        } else if let Some(cut) = written_together(piece).or_else(|| clitic(piece)) {
             out.extend([Span { start, end: start + cut }, Span { start: start + cut, end }]);
         } else {
             out.push(Span { start, end });
@@ -87,7 +110,7 @@ fn joins(token: &str, piece: &str, rest: &str, last: bool) -> bool {
     let (Some(&first), Some(&end)) = (piece.as_bytes().first(), t.last()) else { return false };
     match first {
         // One mark repeated: "...", "--", "!!!". Bounded by the piece itself, so linear.
-        b'.' | b'-' | b'!' | b'?' | b'*' | b'=' | b'_' | b'#' | b'~'
+        b'.' | b'-' | b'!' | b'?' | b'*' | b'=' | b'_' | b'#' | b'~' | b'$' | b'<' | b'>'
             if end == first && !end.is_ascii_alphanumeric() =>
         {
             t[0] == first
@@ -96,12 +119,25 @@ fn joins(token: &str, piece: &str, rest: &str, last: bool) -> bool {
         b'.' if piece.len() == 1 => abbreviated(token, rest, last),
         b':' | b'/' if end.is_ascii_digit() => rest.as_bytes().first().is_some_and(u8::is_ascii_digit),
         b'&' if end.is_ascii_uppercase() => rest.as_bytes().first().is_some_and(u8::is_ascii_uppercase),
+        b'-' if end == b':' || end == b';' => t.len() == 1 && rest.starts_with([')', '(', 'D', 'P', '/']),
+        b'-' if end.is_ascii_digit() => telephone(token, rest),
         b'-' => joined_prefix(token) && rest.starts_with(char::is_alphabetic),
+        b')' | b'(' | b'D' | b'P' if matches!(token, ":" | ";" | ":-" | ";-") => {
+            piece.len() == 1 && !rest.starts_with(char::is_alphanumeric)
+        }
         b'0'..=b'9' if matches!(end, b':' | b'/') => t.len() > 1,
+        b'0'..=b'9' if end == b'-' => t.len() > 3 && t[0].is_ascii_digit(),
         b'A'..=b'Z' if end == b'&' => t.len() > 1,
         b'A'..=b'Z' | b'a'..=b'z' if end == b'-' => t.len() > 1 && t[0].is_ascii_alphabetic(),
         _ => false,
     }
+}
+
+/// Whether the hyphen between `token` and `rest` is one of a telephone number: "555-0123", "212-555-0123".
+fn telephone(token: &str, rest: &str) -> bool {
+    let group = token.rsplit('-').next().unwrap_or(token);
+    let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+    group.len() == 3 && (digits == 4 || digits == 3 && rest.as_bytes().get(3) == Some(&b'-'))
 }
 
 /// Prefixes that the treebank leaves joined: "e-mail", "co-workers".
@@ -142,4 +178,43 @@ fn clitic(word: &str) -> Option<usize> {
         return (!n.is_empty()).then_some(n.len());
     }
     (is("s") || is("re") || is("ve") || is("ll") || is("d") || is("m")).then_some(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `|` stands between tokens that touch.
+    fn check(marked: &str) {
+        let text = marked.replace('|', "");
+        let mut found = Vec::new();
+        tokens(&text, Span { start: 0, end: text.len() }, &mut found);
+        let found: Vec<&str> = found.iter().map(|span| &text[span.start..span.end]).collect();
+        let expected: Vec<&str> = marked.split([' ', '|']).collect();
+        assert_eq!(found, expected, "{text:?}");
+    }
+
+    #[test]
+    fn clitics_and_words_written_together() {
+        check("The dog|'s owner is|n't here|, you|’re sure|.");
+        check("I can|not go and do|nt care|, that|s it|: i|m gon|na wait a|lot|.");
+        check("Its cats want your help|.");
+    }
+
+    #[test]
+    fn numbers() {
+        check("Call 555-0123 or 212-555-0123|, room 24|-|30|, pages 10|-|15|.");
+        check("At 11:30 on 3/14/2001 it cost $|3.50|, not $$$|.");
+    }
+
+    #[test]
+    fn runs_and_faces() {
+        check("So nice :) and :-) or ;)|. Is it|: (|no|)|?");
+        check("Wait|... >> quoted <<|!? --");
+    }
+
+    #[test]
+    fn chains_stay_apart_and_prefixes_together() {
+        check("A black|-|and|-|white e-mail from co-workers at Q&A|.");
+    }
 }

@@ -59,8 +59,8 @@ pub struct ModelOptions {
     pub normalize: bool,
     /// Kind of the matrix products.
     pub precision: Precision,
-    /// Tokens, padding included, of one batch; `None` picks 1024 on the CPU, where states then stay in the
-    /// second-level cache, and 65536 on a GPU.
+    /// Tokens, padding included, of one batch; `None` picks 384 on the CPU, where the widest states of a
+    /// MiniLM then stay near the second-level cache, and 65536 on a GPU.
     pub token_budget: Option<usize>,
 }
 
@@ -267,7 +267,7 @@ impl TextModel {
     }
 
     fn token_budget(&self) -> usize {
-        let default = if self.device == Device::Cpu { 1024 } else { 65536 };
+        let default = if self.device == Device::Cpu { 384 } else { 65536 };
         self.options.token_budget.unwrap_or(default)
     }
 }

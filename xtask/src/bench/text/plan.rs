@@ -67,7 +67,7 @@ pub(crate) fn splitting() -> Vec<Case> {
             unit,
             ours: by(Who::Text, "split", "tavq-text"),
             peers: vec![by(Who::Spacy, "split", "spaCy tagger and parser")],
-            bar: Some(100.0),
+            bar: None,
             floor: Some(5e6),
         },
         Case { name: "sentences alone", unit, ours: sentences, peers: vec![sentencex], bar: Some(0.5), floor: None },
@@ -99,7 +99,7 @@ pub(crate) fn encoding() -> Vec<Case> {
         case("words"),
         case("phrases"),
         case("sentences"),
-        every("independent", "tavq-encode, each unit alone, with its memory, splitting included", Some(5.0)),
-        every("hierarchical", "tavq-encode, hierarchical, splitting included", None),
+        every("hierarchical", "tavq-encode, hierarchical, splitting included", Some(5.0)),
+        every("independent", "tavq-encode, each unit alone, repeats from memory, splitting included", None),
     ]
 }

@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn bars_are_for_the_fastest_peer_and_for_the_floor() {
-        let case = &splitting()[0];
+        let case = &Case { bar: Some(100.0), ..splitting().swap_remove(0) };
         let found = lines(case, &[timing(case, 0, 1.0, 6e6), timing(case, 1, 10.0, 1e6)], true);
         assert_eq!(found.iter().map(|line| line.met).collect::<Vec<_>>(), [Some(true), Some(false)]);
         assert_eq!(found[1].cells[5], "60.00");
