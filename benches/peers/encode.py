@@ -55,7 +55,7 @@ class SentenceTransformers:
         from sentence_transformers import SentenceTransformer, models
 
         transformer = models.Transformer(ENCODER, max_seq_length=512)
-        pooling = models.Pooling(transformer.get_word_embedding_dimension(), "mean")
+        pooling = models.Pooling(transformer.get_embedding_dimension(), "mean")
         self.model = SentenceTransformer(modules=[transformer, pooling, models.Normalize()], device="cpu")
 
     def encode(self, units):

@@ -1,9 +1,10 @@
 //! The crate as its users see it: the real splitter, the real model, an index on disk.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tavq_encode::{Granularity, Mode, TextIndex, TextModel, TreeEncoder, unit_encoder_laws};
-use tavq_text::{EnglishSplitter, Splitter};
+use tavq_text::{EnglishSplitter, Sentence, Span, Splitter, TextTree};
+use tavq_torch::TensorFile;
 use tch::{Device, Kind};
 
 const TEXTS: [(&str, &str); 5] = [
@@ -23,6 +24,48 @@ fn folder() -> PathBuf {
         "this test needs the weights of all-MiniLM-L6-v2: run it through `cargo xtask test`, or set TAVQ_TEXT_ENCODER to their folder",
     );
     PathBuf::from(folder)
+}
+
+/// Every second description of the embedded pictures.
+fn descriptions() -> Vec<String> {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/emoji/manifest.jsonl");
+    let text =
+        |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["text"].as_str().unwrap().to_owned();
+    std::fs::read_to_string(manifest).unwrap().lines().step_by(2).map(text).collect()
+}
+
+#[test]
+fn two_hundred_texts_agree_with_sentence_transformers_in_both_modes() {
+    let texts = descriptions();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let file = TensorFile::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/texts.safetensors")).unwrap();
+    let expected = file.get_shaped("vectors", &[200, 48]).unwrap();
+    let ids = Vec::<i64>::try_from(file.get("ids").unwrap().to_kind(Kind::Int64)).unwrap();
+    let ends = Vec::<i64>::try_from(file.get("ends").unwrap()).unwrap();
+    let model = TextModel::load(&folder(), Device::Cpu).unwrap();
+    let mut start = 0;
+    for (text, &end) in texts.iter().zip(&ends) {
+        assert_eq!(model.token_ids(text).unwrap(), [&ids[start..end as usize]], "{text}");
+        start = end as usize;
+    }
+    // A text as a tree of one sentence: what the two modes both give.
+    let trees: Vec<TextTree<'_>> = texts
+        .iter()
+        .map(|text| TextTree {
+            text,
+            sentences: vec![Sentence { span: Span { start: 0, end: text.len() } }],
+            phrases: Vec::new(),
+            words: Vec::new(),
+            tokens: Vec::new(),
+        })
+        .collect();
+    for mode in [Mode::Hierarchical, Mode::Independent] {
+        let encoder = TreeEncoder::new(TextModel::load(&folder(), Device::Cpu).unwrap(), mode);
+        for (found, expected) in encoder.encode(&trees).unwrap().iter().zip(expected.split(1, 0)) {
+            let gap = (found.sentences.narrow(1, 0, 48) - expected).abs().max().double_value(&[]);
+            assert!(gap < 1e-5, "{mode:?}: {gap:e}");
+        }
+    }
 }
 
 #[test]

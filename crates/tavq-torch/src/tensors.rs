@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
@@ -113,6 +114,25 @@ impl TensorFile {
         let tensor = self.get(name)?;
         crate::check_shape(name, &tensor, expected).map_err(|e| self.problem(e.to_string()))?;
         Ok(tensor)
+    }
+
+    /// Where the bytes of a tensor lie, for [`TensorFile::bytes`], after checks of its kind and shape (`-1`: any size).
+    pub fn place(&self, name: &str, kind: Kind, expected: &[i64]) -> Result<Range<usize>, FileError> {
+        let (Some(info), Some(found)) = (self.metadata.info(name), self.shape(name)) else {
+            return Err(self.problem(format!("{name}: missing")));
+        };
+        let fits = found.len() == expected.len() && found.iter().zip(expected).all(|(f, e)| *e < 0 || f == e);
+        if !fits || kind_of(info.dtype) != Some(kind) {
+            let found = format!("{:?} of shape {found:?}", info.dtype);
+            return Err(self.problem(format!("{name}: expected {kind:?} of shape {expected:?}, found {found}")));
+        }
+        let (start, end) = info.data_offsets;
+        Ok(self.header + start..self.header + end)
+    }
+
+    /// Bytes of the mapped file, little endian; nothing beyond its end.
+    pub fn bytes(&self, place: Range<usize>) -> &[u8] {
+        self.map.get(place).unwrap_or_default()
     }
 
     /// An error of this file about one tensor.

@@ -62,6 +62,34 @@ fn embed_builds_an_index_once_and_takes_it_up_again() {
 }
 
 #[test]
+fn a_killed_index_goes_on_where_it_was() {
+    let dir = folder("embed-killed");
+    let (texts, index, straight) = (dir.join("texts.txt"), dir.join("index"), dir.join("straight"));
+    let lines: Vec<String> = (0..1024).map(|k| format!("Boat {k} is red and lies at anchor.")).collect();
+    std::fs::write(&texts, lines.join("\n")).unwrap();
+    let mut child = tavq(&["embed", text(&texts), "--index", text(&index)]).stderr(Stdio::null()).spawn().unwrap();
+    let first_shard = || {
+        let partial = std::fs::read_dir(&index).ok()?.next()?.ok()?.path();
+        partial.join("shard-00000.safetensors").exists().then_some(())
+    };
+    while first_shard().is_none() {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before its first shard was seen");
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+
+    let run = |folder: &std::path::Path| -> Value {
+        serde_json::from_str(&succeed(&["embed", text(&texts), "--index", text(folder), "--json"])).unwrap()
+    };
+    let resumed = run(&index);
+    let reused = resumed["reused"].as_u64().unwrap();
+    assert!((256..1024).contains(&reused) && resumed["encoded"].as_u64() == Some(1024 - reused), "{resumed}");
+    let whole = |run: &Value| files(std::path::Path::new(run["index"].as_str().unwrap()));
+    assert!(whole(&resumed) == whole(&run(&straight)), "the two indexes differ");
+}
+
+#[test]
 fn ot_solve_agrees_with_the_answer_by_hand() {
     let dir = folder("ot");
     let path = |name: &str| dir.join(name).to_str().unwrap().to_owned();

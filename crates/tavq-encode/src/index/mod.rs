@@ -6,7 +6,6 @@
 //! `.partial` folder that is renamed when all are there: a killed build goes on where it stopped.
 
 mod build;
-mod mapped;
 mod shard;
 #[cfg(test)]
 mod tests;
@@ -241,12 +240,10 @@ impl TextIndex {
         self.with_row(row, |shard, i| {
             let rows = shard.rows(i, granularity)?;
             let n = rows.end - rows.start;
-            let mut bytes = vec![0u8; n as usize * self.row_bytes()];
-            shard.copy(&rows, &mut bytes)?;
             Ok(Units {
-                spans: shard.spans(&rows)?,
-                counts: shard.counts(&rows)?.iter().map(|&c| c as u32).collect(),
-                vectors: self.vectors(&bytes, &[n, self.dim()])?,
+                spans: shard.spans(&rows),
+                counts: shard.counts(&rows).iter().map(|&c| c as u32).collect(),
+                vectors: self.vectors(shard.vectors(&rows), &[n, self.dim()])?,
             })
         })
     }
@@ -273,15 +270,15 @@ impl TextIndex {
             let place = &mut bytes[i * m * width..(i * m + kept) * width];
             self.with_row(row, |shard, text| {
                 let found = shard.rows(text, granularity)?;
+                let stored = shard.vectors(&found);
                 if kept == n {
-                    shard.copy(&found, place)?;
+                    place.copy_from_slice(stored);
                 } else {
                     for (k, unit) in place.chunks_exact_mut(width).enumerate() {
-                        let pick = found.start + (k * n / kept) as i64;
-                        shard.copy(&(pick..pick + 1), unit)?;
+                        unit.copy_from_slice(&stored[k * n / kept * width..][..width]);
                     }
                 }
-                let all = shard.counts(&found)?;
+                let all = shard.counts(&found);
                 for k in 0..kept {
                     mask[i * m + k] = 1.0;
                     counts[i * m + k] = all[k * n / kept] as f32;

@@ -1,13 +1,13 @@
 //! One file of the index: the units and vectors of some texts, each text with a checksum of its own.
 
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use tavq_text::Span;
+use tavq_torch::TensorFile;
 use tch::{Kind, Tensor};
 
 use super::Storage;
-use super::mapped::Mapped;
 use crate::{EncodeError, Granularity, Result};
 
 /// What the index keeps of one text: its units in the order words, phrases, sentences.
@@ -27,7 +27,9 @@ pub(super) fn write(path: &Path, content_key: &str, records: &[Record]) -> Resul
     let (mut units, mut key_ends, mut sums) = (Vec::new(), Vec::new(), Vec::new());
     let mut at = 0i64;
     for r in records {
-        let sum = checksum(r.key.as_bytes(), &r.sizes, &r.spans, &r.counts, &r.vectors)?;
+        let mut bytes = vec![0u8; r.vectors.numel() * r.vectors.kind().elt_size_in_bytes()];
+        r.vectors.f_copy_data_u8(&mut bytes, r.vectors.numel())?;
+        let sum = checksum(r.key.as_bytes(), &r.sizes, &r.spans, &r.counts, &bytes);
         let [w, p, s] = r.sizes;
         units.extend([at, at + w, at + w + p, at + w + p + s]);
         at += w + p + s;
@@ -50,7 +52,7 @@ pub(super) fn write(path: &Path, content_key: &str, records: &[Record]) -> Resul
     Ok(tavq_torch::write_tensors(path, &tensors, &[("content", content_key.to_owned())])?)
 }
 
-fn checksum(key: &[u8], sizes: &[i64; 3], spans: &[i64], counts: &[i64], vectors: &Tensor) -> Result<i64> {
+fn checksum(key: &[u8], sizes: &[i64; 3], spans: &[i64], counts: &[i64], vectors: &[u8]) -> i64 {
     let mut hash = blake3::Hasher::new();
     hash.update(&(key.len() as u64).to_le_bytes()).update(key);
     for numbers in [sizes, spans, counts] {
@@ -58,32 +60,57 @@ fn checksum(key: &[u8], sizes: &[i64; 3], spans: &[i64], counts: &[i64], vectors
             hash.update(&n.to_le_bytes());
         }
     }
-    let mut bytes = vec![0u8; vectors.numel() * vectors.kind().elt_size_in_bytes()];
-    vectors.f_copy_data_u8(&mut bytes, vectors.numel())?;
-    hash.update(&bytes);
+    hash.update(vectors);
     let mut short = [0u8; 8];
     short.copy_from_slice(&hash.finalize().as_bytes()[..8]);
-    Ok(i64::from_le_bytes(short))
+    i64::from_le_bytes(short)
 }
 
 /// The file, open for reading. A text is checked against its checksum when it is first read.
+///
+/// Its tables are read as bytes of the map: a thousand small libtorch operations would cost more than the bytes, and pages
+/// come and go with the system's cache.
 #[derive(Debug)]
 pub(super) struct Shard {
-    path: PathBuf,
+    file: TensorFile,
     units: Vec<[i64; 4]>,
     sums: Vec<i64>,
     key_ends: Vec<i64>,
     checked: Vec<bool>,
-    spans: Tensor,
-    counts: Tensor,
-    keys: Tensor,
-    vectors: Tensor,
+    /// Where the tables of units lie, and the bytes of a row of each.
+    spans: Table,
+    counts: Table,
+    keys: Table,
+    vectors: Table,
+}
+
+/// A table of the file, by rows.
+#[derive(Debug, Clone)]
+struct Table {
+    start: usize,
+    row: usize,
+}
+
+impl Table {
+    fn bytes<'f>(&self, file: &'f TensorFile, rows: &Range<i64>) -> &'f [u8] {
+        // `open` has refused tables whose rows are not in the file.
+        let at = |row: i64| self.start + row as usize * self.row;
+        file.bytes(at(rows.start)..at(rows.end))
+    }
+
+    fn numbers(&self, file: &TensorFile, rows: &Range<i64>) -> Vec<i64> {
+        numbers(self.bytes(file, rows))
+    }
+}
+
+fn numbers(bytes: &[u8]) -> Vec<i64> {
+    bytes.as_chunks::<8>().0.iter().map(|number| i64::from_le_bytes(*number)).collect()
 }
 
 impl Shard {
     /// Opens a file that should hold `texts` texts of the index `content_key`; reads its small tables only.
     pub(super) fn open(path: &Path, content_key: &str, texts: usize, dim: i64, storage: Storage) -> Result<Self> {
-        let file = Mapped::open(path)?;
+        let file = TensorFile::open(path)?;
         let damaged =
             |expected: String, found: String| EncodeError::Index { path: path.to_path_buf(), expected, found };
         if file.meta("content") != Some(content_key) {
@@ -91,29 +118,36 @@ impl Shard {
             return Err(damaged(format!("content {content_key}"), found));
         }
         let n = texts as i64;
-        let units = Vec::<i64>::try_from(file.view("units", Kind::Int64, &[n, 4])?.f_view([-1])?)?;
-        let units: Vec<[i64; 4]> = units.chunks_exact(4).map(|u| [u[0], u[1], u[2], u[3]]).collect();
-        let key_ends = Vec::<i64>::try_from(file.view("key_ends", Kind::Int64, &[n])?)?;
-        let vectors = file.view("vectors", storage.kind(), &[-1, dim])?;
-        let rows = vectors.size()[0];
-        let keys = file.view("keys", Kind::Uint8, &[-1])?;
+        let small = |name: &str, shape: &[i64]| -> Result<Vec<i64>> {
+            Ok(numbers(file.bytes(file.place(name, Kind::Int64, shape)?)))
+        };
+        let units = small("units", &[n, 4])?;
+        let units: Vec<[i64; 4]> = units.as_chunks().0.to_vec();
+        let (key_ends, sums) = (small("key_ends", &[n])?, small("sums", &[n])?);
+        let rows = file.shape("vectors").and_then(|shape| shape.first().copied()).unwrap_or(0);
+        let keys = file.shape("keys").and_then(|shape| shape.first().copied()).unwrap_or(0);
         let mut flat = units.iter().flatten().copied();
         let in_order = units.iter().try_fold(0, |at, u| (u[0] == at && u[2] < u[3]).then_some(u[3])) == Some(rows)
             && flat.try_fold(0, |at, u| (at <= u).then_some(u)).is_some()
-            && key_ends.iter().try_fold(0, |at, &e| (at <= e).then_some(e)) == Some(keys.size()[0]);
+            && key_ends.iter().try_fold(0, |at, &e| (at <= e).then_some(e)) == Some(keys);
         if !in_order {
             return Err(damaged("tables in order".to_owned(), "tables out of order".to_owned()));
         }
+        let table = |name: &str, kind: Kind, shape: &[i64]| -> Result<Table> {
+            let start = file.place(name, kind, shape)?.start;
+            let row = shape[1..].iter().product::<i64>() as usize * kind.elt_size_in_bytes();
+            Ok(Table { start, row })
+        };
         Ok(Self {
-            path: path.to_path_buf(),
-            units,
-            sums: Vec::try_from(file.view("sums", Kind::Int64, &[n])?)?,
-            key_ends,
+            spans: table("spans", Kind::Int64, &[rows, 2])?,
+            counts: table("counts", Kind::Int64, &[rows])?,
+            keys: table("keys", Kind::Uint8, &[keys])?,
+            vectors: table("vectors", storage.kind(), &[rows, dim])?,
             checked: vec![false; texts],
-            spans: file.view("spans", Kind::Int64, &[rows, 2])?,
-            counts: file.view("counts", Kind::Int64, &[rows])?,
-            keys,
-            vectors,
+            units,
+            sums,
+            key_ends,
+            file,
         })
     }
 
@@ -131,7 +165,7 @@ impl Shard {
     /// The key of text `i`.
     pub(super) fn key(&mut self, i: usize) -> Result<String> {
         self.check(i)?;
-        String::from_utf8(self.key_bytes(i)?).map_err(|e| self.damaged(i, e.to_string()))
+        String::from_utf8(self.key_bytes(i).to_vec()).map_err(|e| self.damaged(i, e.to_string()))
     }
 
     /// Rows of the units of text `i`, of the nearest coarser granularity when it has none of `granularity`.
@@ -147,26 +181,24 @@ impl Shard {
     }
 
     /// Where the units of some rows stand.
-    pub(super) fn spans(&self, rows: &Range<i64>) -> Result<Vec<Span>> {
-        let flat = part(&self.spans, rows)?;
-        Ok(flat.chunks_exact(2).map(|s| Span { start: s[0] as usize, end: s[1] as usize }).collect())
+    pub(super) fn spans(&self, rows: &Range<i64>) -> Vec<Span> {
+        let flat = self.spans.numbers(&self.file, rows);
+        flat.as_chunks().0.iter().map(|&[start, end]| Span { start: start as usize, end: end as usize }).collect()
     }
 
     /// How often the units of some rows stand in their text.
-    pub(super) fn counts(&self, rows: &Range<i64>) -> Result<Vec<i64>> {
-        part(&self.counts, rows)
+    pub(super) fn counts(&self, rows: &Range<i64>) -> Vec<i64> {
+        self.counts.numbers(&self.file, rows)
     }
 
-    /// Copies the vectors of some rows, as stored, to the front of `into`. A plain copy: a thousand small libtorch
-    /// operations would cost more than the bytes, and its threads would wait for each other.
-    pub(super) fn copy(&self, rows: &Range<i64>, into: &mut [u8]) -> Result<()> {
-        let from = self.vectors.f_narrow(0, rows.start, rows.end - rows.start)?;
-        Ok(from.f_copy_data_u8(into, from.numel())?)
+    /// The vectors of some rows, as stored.
+    pub(super) fn vectors(&self, rows: &Range<i64>) -> &[u8] {
+        self.vectors.bytes(&self.file, rows)
     }
 
-    fn key_bytes(&self, i: usize) -> Result<Vec<u8>> {
+    fn key_bytes(&self, i: usize) -> &[u8] {
         let start = if i == 0 { 0 } else { self.key_ends[i - 1] };
-        Ok(Vec::try_from(self.keys.f_narrow(0, start, self.key_ends[i] - start)?)?)
+        self.keys.bytes(&self.file, &(start..self.key_ends[i]))
     }
 
     fn check(&mut self, i: usize) -> Result<()> {
@@ -174,9 +206,9 @@ impl Shard {
             return Ok(());
         }
         let [w, p, s, end] = self.units[i];
-        let (spans, counts) = (part(&self.spans, &(w..end))?, part(&self.counts, &(w..end))?);
-        let vectors = self.vectors.f_narrow(0, w, end - w)?;
-        let found = checksum(&self.key_bytes(i)?, &[p - w, s - p, end - s], &spans, &counts, &vectors)?;
+        let rows = w..end;
+        let (spans, counts) = (self.spans.numbers(&self.file, &rows), self.counts(&rows));
+        let found = checksum(self.key_bytes(i), &[p - w, s - p, end - s], &spans, &counts, self.vectors(&rows));
         if found != self.sums[i] {
             return Err(self.damaged(i, format!("{found:016x}")));
         }
@@ -186,14 +218,6 @@ impl Shard {
 
     fn damaged(&self, i: usize, found: String) -> EncodeError {
         let expected = format!("checksum {:016x} of its text {i}", self.sums[i]);
-        EncodeError::Index { path: self.path.clone(), expected, found }
+        EncodeError::Index { path: self.file.path().to_path_buf(), expected, found }
     }
-}
-
-// Some rows of a table of numbers, flat.
-fn part(table: &Tensor, rows: &Range<i64>) -> Result<Vec<i64>> {
-    let view = table.f_narrow(0, rows.start, rows.end - rows.start)?;
-    let mut numbers = vec![0i64; view.numel()];
-    view.f_copy_data(&mut numbers, view.numel())?;
-    Ok(numbers)
 }

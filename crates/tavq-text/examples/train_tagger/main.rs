@@ -1,7 +1,7 @@
 //! Trains the weights of the English splitter and prints what they reach on text kept out of training.
 //!
 //! ```text
-//! cargo run --release -p tavq-text --example train_tagger -- --data DIR [--out FILE] [--evaluate FILE]
+//! cargo xtask train-tagger --data DIR -- [--out FILE] [--evaluate FILE]
 //! ```
 //! DIR holds `ud-english-ewt-{train,dev}.conllu.gz`, `captions.jsonl.gz` and `captions-silver.jsonl.gz`. One caption image
 //! in ten is kept out of training; the others are learnt from several times, or the larger treebank drowns them. With
