@@ -98,12 +98,13 @@ impl EnglishSplitter {
         work.spans.clear();
         tokens(text, span, &mut work.spans);
         self.model.label(work.spans.iter().map(|s| &text[s.start..s.end]), &mut work.scratch);
-        let labelled: Vec<Labelled<'_>> = work
+        let mut labelled: Vec<Labelled<'_>> = work
             .spans
             .iter()
             .zip(work.scratch.labels())
             .map(|(&span, (upos, chunk))| Labelled { text: &text[span.start..span.end], span, upos, chunk })
             .collect();
+        find_predicate(&mut labelled);
         tree.tokens.extend(labelled.iter().map(|t| Token { span: t.span, upos: t.upos }));
         let first = tree.phrases.len();
         phrases(&labelled, index, &self.config, &mut tree.phrases);
@@ -127,6 +128,26 @@ impl EnglishSplitter {
             }
             i = end;
         }
+    }
+}
+
+/// A sentence without a verb, in which the last noun of a compound may be one: "A slice of lemon rests on the edge." Verbs that
+/// are rarer than their plural noun are read as that behind a noun.
+fn find_predicate(tokens: &mut [Labelled<'_>]) {
+    let full_stop = tokens.last().is_some_and(|t| t.text == ".");
+    if !full_stop || tokens.iter().any(|t| matches!(t.upos, Upos::Verb | Upos::Aux)) {
+        return;
+    }
+    let candidate = tokens.windows(3).position(|window| {
+        let [noun, verb, next] = window else { return false };
+        let plural = verb.text.len() > 3 && verb.text.ends_with('s') && !verb.text.ends_with("ss");
+        let compound = matches!(noun.upos, Upos::Noun | Upos::Propn) && verb.chunk == Chunk::Inside;
+        let ends = next.chunk != Chunk::Inside && matches!(next.upos, Upos::Adp | Upos::Adv | Upos::Det);
+        verb.upos == Upos::Noun && plural && compound && ends
+    });
+    if let Some(at) = candidate {
+        tokens[at + 1].upos = Upos::Verb;
+        tokens[at + 1].chunk = Chunk::Outside;
     }
 }
 

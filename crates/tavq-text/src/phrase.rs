@@ -89,7 +89,16 @@ pub(crate) fn phrases(tokens: &[Labelled<'_>], sentence: usize, config: &SplitCo
 fn noun_ranges(tokens: &[Labelled<'_>]) -> Vec<(usize, usize)> {
     let mut ranges: Vec<(usize, usize)> = Vec::new();
     for (i, token) in tokens.iter().enumerate() {
-        match token.chunk {
+        let chunk = match token.chunk {
+            // Every name is in a phrase, whatever the chunker makes of one.
+            Chunk::Outside if token.upos == Upos::Propn => {
+                let before = i.checked_sub(1).map(|before| &tokens[before]);
+                let runs_on = before.is_some_and(|t| t.chunk == Chunk::Outside && t.upos == Upos::Propn);
+                if runs_on { Chunk::Inside } else { Chunk::Begin }
+            }
+            chunk => chunk,
+        };
+        match chunk {
             Chunk::Begin => match ranges.last_mut() {
                 // "Mr." and "Ito" are one name, whatever the chunker made of an unknown one.
                 Some(last) if last.1 == i && is_title(&tokens[i - 1]) && token.upos == Upos::Propn => last.1 = i + 1,
@@ -104,6 +113,10 @@ fn noun_ranges(tokens: &[Labelled<'_>]) -> Vec<(usize, usize)> {
         }
     }
     for (start, end) in &mut ranges {
+        // "two tall windows let": a verb behind the head is the predicate.
+        while *end - *start > 1 && tokens[*end - 1].upos == Upos::Verb && is_noun(&tokens[*end - 2]) {
+            *end -= 1;
+        }
         // A coordination that the chunker cut in the middle leaves its comma or conjunction behind.
         while *start + 1 < *end && (tokens[*start].upos == Upos::Cconj || tokens[*start].is(&[",", ";", ":"])) {
             *start += 1;
@@ -120,6 +133,10 @@ fn noun_ranges(tokens: &[Labelled<'_>]) -> Vec<(usize, usize)> {
         !(no_head || (end - start == 1 && matches!(head, Upos::Det | Upos::Verb)))
     });
     ranges
+}
+
+fn is_noun(token: &Labelled<'_>) -> bool {
+    matches!(token.upos, Upos::Noun | Upos::Propn)
 }
 
 /// Whether a name follows: "Mr.", "Dr.", "St.".
@@ -160,7 +177,7 @@ fn relation_start(tokens: &[Labelled<'_>], object: usize, floor: usize) -> Optio
         start -= 1;
     }
     let verb = (floor..start).rev().take(3).find(|&i| !matches!(tokens[i].upos, Upos::Adv | Upos::Part));
-    if let Some(verb) = verb.filter(|&i| tokens[i].upos == Upos::Verb && tokens[i].chunk == Chunk::Outside) {
+    if let Some(verb) = verb.filter(|&i| tokens[i].upos == Upos::Verb) {
         start = verb;
     }
     (start < object).then_some(start)
