@@ -56,6 +56,8 @@ pub fn standard_registry() -> Registry {
         .quantizer("vq", |path, table, dim| Ok(quantizer("vq", table)?.build(path, dim)?))
         .quantizer("ema", |path, table, dim| Ok(quantizer("ema", table)?.build(path, dim)?))
         .quantizer("cvq", |path, table, dim| Ok(quantizer("cvq", table)?.build(path, dim)?))
+        .quantizer("fsq", |path, table, dim| Ok(quantizer("fsq", table)?.build(path, dim)?))
+        .quantizer("simvq", |path, table, dim| Ok(quantizer("simvq", table)?.build(path, dim)?))
 }
 
 fn quantizer(kind: &str, table: toml::Table) -> tavq_train::Result<QuantizerConfig> {

@@ -1,10 +1,11 @@
 //! The table of codes that the standard quantizers share: its variable, assignment, look-up, and the
-//! straight-through estimator.
+//! terms of the loss.
 
 use serde::{Deserialize, Serialize};
 use tavq_torch::check_shape;
 use tch::{Device, Kind, Reduction, Tensor, nn};
 
+use crate::estimator::Gradient;
 use crate::nearest::{Distance, nearest, tile_budget};
 use crate::{QuantError, Result};
 
@@ -97,16 +98,18 @@ impl Codebook {
 }
 
 impl Assigned {
-    /// The codes' values, bit for bit, with the gradient of the latent (Bengio et al. 2013), in the type of `like`.
-    pub(crate) fn straight_through(&self, like: &Tensor) -> Result<Tensor> {
-        let codes = self.codes.detach();
-        let out = if self.latent.requires_grad() {
-            // The difference is an exact zero, so the sum does not round the codes.
-            codes + (&self.latent - self.latent.detach())
-        } else {
-            codes
-        };
-        Ok(out.f_to_kind(like.kind())?)
+    /// The codes' values, bit for bit, with a path of gradients to the latent, in the type of `like`.
+    pub(crate) fn pass(&self, gradient: Gradient, like: &Tensor) -> Result<Tensor> {
+        Ok(gradient.pass(&self.latent, &self.codes)?.f_to_kind(like.kind())?)
+    }
+
+    /// Commitment and codebook term, one of them with the weight `beta`.
+    pub(crate) fn loss(&self, form: Form, beta: f64) -> Result<Tensor> {
+        let (commitment, codebook) = (self.commitment()?, self.codebook_term()?);
+        Ok(match form {
+            Form::Standard => commitment * beta + codebook,
+            Form::Legacy => commitment + codebook * beta,
+        })
     }
 
     /// Mean squared distance that moves the encoder only.
@@ -132,7 +135,7 @@ pub(crate) fn histogram(indices: &Tensor, codes: i64) -> Result<Tensor> {
     Ok(indices.f_reshape([-1])?.f_bincount::<Tensor>(None, codes)?)
 }
 
-fn check_indices(what: &str, indices: &Tensor, codes: i64) -> Result<()> {
+pub(crate) fn check_indices(what: &str, indices: &Tensor, codes: i64) -> Result<()> {
     let bad = |found: String| QuantError::Index { what: what.to_owned(), codes, found };
     if indices.kind() != Kind::Int64 {
         return Err(bad(format!("{:?}", indices.kind())));

@@ -5,6 +5,8 @@ use tch::nn;
 
 use crate::cvq::{Cvq, CvqConfig};
 use crate::ema::{Ema, EmaConfig};
+use crate::fsq::{Fsq, FsqConfig};
+use crate::simvq::{SimVq, SimVqConfig};
 use crate::vq::{Vq, VqConfig};
 use crate::{QuantError, Quantizer, Result};
 
@@ -18,6 +20,10 @@ pub enum QuantizerConfig {
     Ema(EmaConfig),
     /// Online clustered codebook.
     Cvq(CvqConfig),
+    /// Frozen codes behind a linear map.
+    SimVq(SimVqConfig),
+    /// A grid instead of a table.
+    Fsq(FsqConfig),
 }
 
 impl QuantizerConfig {
@@ -27,6 +33,8 @@ impl QuantizerConfig {
             Self::Vq(config) => config.check(),
             Self::Ema(config) => config.check(),
             Self::Cvq(config) => config.check(),
+            Self::SimVq(config) => config.check(),
+            Self::Fsq(config) => config.check(),
         }
     }
 
@@ -36,6 +44,8 @@ impl QuantizerConfig {
             Self::Vq(config) => config.codes,
             Self::Ema(config) => config.codes,
             Self::Cvq(config) => config.codes,
+            Self::SimVq(config) => config.codes,
+            Self::Fsq(config) => config.codes(),
         }
     }
 
@@ -49,12 +59,14 @@ impl QuantizerConfig {
             Self::Vq(config) => Box::new(Vq::new(path, config, dim)?),
             Self::Ema(config) => Box::new(Ema::new(path, config, dim)?),
             Self::Cvq(config) => Box::new(Cvq::new(path, config, dim)?),
+            Self::SimVq(config) => Box::new(SimVq::new(path, config, dim)?),
+            Self::Fsq(config) => Box::new(Fsq::new(path, config, dim)?),
         })
     }
 }
 
 /// Most codes of one codebook.
-const MOST_CODES: i64 = 1 << 24;
+pub(crate) const MOST_CODES: i64 = 1 << 24;
 
 pub(crate) fn check_codes(codes: i64) -> Result<()> {
     if (1..=MOST_CODES).contains(&codes) {

@@ -9,6 +9,7 @@ use crate::candidates::{self, Candidates, winners};
 use crate::codebook::{Codebook, histogram, rows};
 use crate::config::{check_codes, check_range, out_of_range};
 use crate::contrastive;
+use crate::estimator::Gradient;
 use crate::nearest::Distance;
 use crate::{BatchUpdate, QuantError, Quantized, Quantizer, Result};
 
@@ -43,6 +44,8 @@ pub struct CvqConfig {
     pub contrastive: f64,
     /// Temperature of the contrastive loss.
     pub temperature: f64,
+    /// What the encoder receives from the gradient of the codes.
+    pub gradient: Gradient,
 }
 
 impl Default for CvqConfig {
@@ -55,6 +58,7 @@ impl Default for CvqConfig {
             decay: 0.99,
             contrastive: 0.0,
             temperature: 0.07,
+            gradient: Gradient::StraightThrough,
         }
     }
 }
@@ -120,7 +124,7 @@ impl Quantizer for Cvq {
             let apart = contrastive::loss(&self.book, &vectors, self.config.temperature)? * self.config.contrastive;
             loss = loss.f_add(&apart)?;
         }
-        Ok(Quantized { latent: found.straight_through(latent)?, indices: found.indices, loss })
+        Ok(Quantized { latent: found.pass(self.config.gradient, latent)?, indices: found.indices, loss })
     }
 
     fn lookup(&self, indices: &Tensor) -> Result<Tensor> {

@@ -8,6 +8,7 @@ use tch::{Kind, Tensor, nn};
 use crate::candidates::{self, Candidates, winners};
 use crate::codebook::{Codebook, histogram, rows};
 use crate::config::{check_codes, check_range, out_of_range};
+use crate::estimator::Gradient;
 use crate::nearest::Distance;
 use crate::{BatchUpdate, QuantError, Quantized, Quantizer, Result};
 
@@ -27,11 +28,21 @@ pub struct EmaConfig {
     pub expire_below: f64,
     /// How the nearest code is found.
     pub distance: Distance,
+    /// What the encoder receives from the gradient of the codes.
+    pub gradient: Gradient,
 }
 
 impl Default for EmaConfig {
     fn default() -> Self {
-        Self { codes: 1024, beta: 0.25, decay: 0.99, epsilon: 1e-5, expire_below: 0.0, distance: Distance::SquaredL2 }
+        Self {
+            codes: 1024,
+            beta: 0.25,
+            decay: 0.99,
+            epsilon: 1e-5,
+            expire_below: 0.0,
+            distance: Distance::SquaredL2,
+            gradient: Gradient::StraightThrough,
+        }
     }
 }
 
@@ -108,7 +119,7 @@ impl Quantizer for Ema {
     fn quantize(&self, latent: &Tensor, _train: bool) -> Result<Quantized> {
         let found = self.book.assign(latent)?;
         let loss = found.commitment()? * self.config.beta;
-        Ok(Quantized { latent: found.straight_through(latent)?, indices: found.indices, loss })
+        Ok(Quantized { latent: found.pass(self.config.gradient, latent)?, indices: found.indices, loss })
     }
 
     fn lookup(&self, indices: &Tensor) -> Result<Tensor> {

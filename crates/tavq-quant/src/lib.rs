@@ -13,8 +13,11 @@ mod contrastive;
 mod cvq;
 mod ema;
 mod error;
+mod estimator;
+mod fsq;
 pub mod laws;
 mod nearest;
+mod simvq;
 mod usage;
 mod vq;
 
@@ -23,7 +26,10 @@ pub use config::QuantizerConfig;
 pub use cvq::{Anchor, Cvq, CvqConfig};
 pub use ema::{Ema, EmaConfig};
 pub use error::QuantError;
+pub use estimator::Gradient;
+pub use fsq::{Fsq, FsqConfig};
 pub use nearest::{Distance, Nearest, nearest, tile_budget};
+pub use simvq::{SimVq, SimVqConfig};
 pub use usage::{Usage, UsageReport};
 pub use vq::{Vq, VqConfig};
 

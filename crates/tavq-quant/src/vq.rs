@@ -6,10 +6,11 @@ use tch::{Kind, Tensor, nn};
 use crate::candidates::{self, Candidates, winners};
 use crate::codebook::{Codebook, Form, Start, rows};
 use crate::config::{check_codes, check_range};
+use crate::estimator::Gradient;
 use crate::nearest::Distance;
 use crate::{BatchUpdate, QuantError, Quantized, Quantizer, Result};
 
-/// `kind = "vq"`: straight-through vector quantization.
+/// `kind = "vq"`: the plain codebook.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct VqConfig {
@@ -23,11 +24,20 @@ pub struct VqConfig {
     pub distance: Distance,
     /// How the codes start.
     pub start: Start,
+    /// What the encoder receives from the gradient of the codes.
+    pub gradient: Gradient,
 }
 
 impl Default for VqConfig {
     fn default() -> Self {
-        Self { codes: 1024, beta: 0.25, form: Form::Standard, distance: Distance::SquaredL2, start: Start::Uniform }
+        Self {
+            codes: 1024,
+            beta: 0.25,
+            form: Form::Standard,
+            distance: Distance::SquaredL2,
+            start: Start::Uniform,
+            gradient: Gradient::StraightThrough,
+        }
     }
 }
 
@@ -72,12 +82,8 @@ impl Quantizer for Vq {
 
     fn quantize(&self, latent: &Tensor, _train: bool) -> Result<Quantized> {
         let found = self.book.assign(latent)?;
-        let (commitment, codebook) = (found.commitment()?, found.codebook_term()?);
-        let loss = match self.config.form {
-            Form::Standard => commitment * self.config.beta + codebook,
-            Form::Legacy => commitment + codebook * self.config.beta,
-        };
-        Ok(Quantized { latent: found.straight_through(latent)?, indices: found.indices, loss })
+        let loss = found.loss(self.config.form, self.config.beta)?;
+        Ok(Quantized { latent: found.pass(self.config.gradient, latent)?, indices: found.indices, loss })
     }
 
     fn lookup(&self, indices: &Tensor) -> Result<Tensor> {

@@ -10,10 +10,10 @@ fn parse(text: &str) -> Result<QuantizerConfig, String> {
 
 #[test]
 fn a_kind_alone_takes_the_defaults_and_survives_a_round_trip() {
-    for kind in ["vq", "ema", "cvq"] {
+    for (kind, codes) in [("vq", 1024), ("ema", 1024), ("cvq", 1024), ("simvq", 1024), ("fsq", 1000)] {
         let config = parse(&format!("kind = \"{kind}\"")).unwrap();
         config.check().unwrap();
-        assert_eq!(config.codes(), 1024);
+        assert_eq!(config.codes(), codes);
         assert_eq!(parse(&toml::to_string(&config).unwrap()).unwrap(), config);
     }
 }
@@ -21,12 +21,13 @@ fn a_kind_alone_takes_the_defaults_and_survives_a_round_trip() {
 #[test]
 fn unknown_names_are_refused_with_the_known_ones() {
     let table = [
-        ("kind = \"lfq\"", ["lfq", "`vq`, `ema`, `cvq`"]),
+        ("kind = \"lfq\"", ["lfq", "`vq`, `ema`, `cvq`, `simvq`, `fsq`"]),
         ("kind = \"vq\"\nbeat = 1.0", ["beat", "`beta`"]),
         ("kind = \"cvq\"\nanchor = \"farthest\"", ["farthest", "`closest`, `random`, `probrandom`"]),
         ("kind = \"ema\"\ndistance = \"l1\"", ["l1", "`l2` or `cos`"]),
         ("kind = \"vq\"\nform = \"taming\"", ["taming", "`standard` or `legacy`"]),
         ("kind = \"vq\"\nstart = \"kmeans\"", ["kmeans", "`uniform` or `first_batch`"]),
+        ("kind = \"ema\"\ngradient = \"gumbel\"", ["gumbel", "`straight_through` or `rotation`"]),
     ];
     for (text, parts) in table {
         let error = parse(text).unwrap_err();
@@ -42,6 +43,8 @@ fn a_value_out_of_range_is_refused_by_name() {
         ("ema", "codes", "-3", "1 to 16777216", "-3"),
         ("cvq", "codes", "16777217", "1 to 16777216", "16777217"),
         ("vq", "beta", "-0.5", number, "-0.5"),
+        ("simvq", "beta", "-0.5", number, "-0.5"),
+        ("simvq", "codes", "0", "1 to 16777216", "0"),
         ("ema", "beta", "nan", number, "NaN"),
         ("cvq", "beta", "inf", number, "inf"),
         ("ema", "decay", "1.5", "0 to 1", "1.5"),

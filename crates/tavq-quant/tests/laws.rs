@@ -4,8 +4,8 @@ use std::cell::Cell;
 
 use tavq_quant::laws::quantizer_laws;
 use tavq_quant::{
-    Anchor, BatchUpdate, CvqConfig, Distance, EmaConfig, Form, QuantError, Quantized, Quantizer, QuantizerConfig,
-    Result, Start, VqConfig,
+    Anchor, BatchUpdate, CvqConfig, Distance, EmaConfig, Form, Gradient, QuantError, Quantized, Quantizer,
+    QuantizerConfig, Result, SimVqConfig, Start, VqConfig,
 };
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
@@ -57,6 +57,24 @@ fn the_online_clustered_codebook_keeps_the_laws() {
             }
         }
     }
+}
+
+#[test]
+fn frozen_codes_behind_a_map_keep_the_laws() {
+    for distance in DISTANCES {
+        for form in [Form::Standard, Form::Legacy] {
+            hold(QuantizerConfig::SimVq(SimVqConfig { codes: 12, distance, form, ..SimVqConfig::default() }));
+        }
+    }
+}
+
+#[test]
+fn every_codebook_keeps_the_laws_under_rotation() {
+    let (codes, gradient) = (12, Gradient::Rotation);
+    hold(QuantizerConfig::Vq(VqConfig { codes, gradient, ..VqConfig::default() }));
+    hold(QuantizerConfig::Ema(EmaConfig { codes, gradient, ..EmaConfig::default() }));
+    hold(QuantizerConfig::Cvq(CvqConfig { codes, gradient, ..CvqConfig::default() }));
+    hold(QuantizerConfig::SimVq(SimVqConfig { codes, gradient, ..SimVqConfig::default() }));
 }
 
 /// What is wrong with a [`Broken`] quantizer.
