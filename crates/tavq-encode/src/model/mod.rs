@@ -5,6 +5,7 @@
 //! padding and precision are handled once, and a family is a forward pass and the positions that stand for a whole text.
 
 mod bert;
+mod blocks;
 mod clip;
 mod fields;
 mod reader;
@@ -21,6 +22,7 @@ use tch::{Device, Kind, Tensor};
 use crate::{EncodeError, Result, UnitEncoder};
 
 use bert::BertConfig;
+use blocks::Sizes;
 use clip::ClipConfig;
 use fields::Fields;
 pub(crate) use sequence::{Sequence, Special, Target};
@@ -104,8 +106,17 @@ impl Config {
 
     fn vocab_size(&self) -> i64 {
         match self {
-            Self::Bert(config) => config.vocab_size,
-            Self::Clip(config) => config.vocab_size,
+            Self::Bert(config) => config.sizes.vocab_size,
+            Self::Clip(config) => config.sizes.vocab_size,
+        }
+    }
+}
+
+impl Pass {
+    fn sizes(&self) -> &Sizes {
+        match self {
+            Self::Bert(pass) => &pass.config.sizes,
+            Self::Clip(pass) => &pass.config.sizes,
         }
     }
 }
@@ -164,10 +175,7 @@ impl TextModel {
     /// The longest input, in tokens, the special ones included. What is longer is seen in overlapping windows.
     pub fn positions(&self) -> usize {
         // A checked config has at least 4.
-        match &self.pass {
-            Pass::Bert(pass) => pass.config.max_position_embeddings as usize,
-            Pass::Clip(pass) => pass.config.max_position_embeddings as usize,
-        }
+        self.pass.sizes().max_position_embeddings as usize
     }
 
     /// Names the model's files by their content, and the options that change its vectors. Two encoders of one
@@ -192,10 +200,7 @@ impl TextModel {
 
     /// Width of the states.
     fn width(&self) -> i64 {
-        match &self.pass {
-            Pass::Bert(pass) => pass.config.hidden_size,
-            Pass::Clip(pass) => pass.config.hidden_size,
-        }
+        self.pass.sizes().hidden_size
     }
 
     pub(crate) fn tokenize(&self, texts: &[&str]) -> Result<Vec<Tokens>> {

@@ -1,25 +1,15 @@
 //! The shape of a BERT encoder.
 
 use crate::Result;
+use crate::model::blocks::Sizes;
 use crate::model::fields::Fields;
 
 /// Field names of the Hugging Face `config.json` with model_type `bert`.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::model) struct BertConfig {
-    /// Rows of the token embedding.
-    pub(in crate::model) vocab_size: i64,
-    /// Width D of the states.
-    pub(in crate::model) hidden_size: i64,
-    pub(in crate::model) num_hidden_layers: i64,
-    /// Divides `hidden_size`.
-    pub(in crate::model) num_attention_heads: i64,
-    /// Inner width of the feed-forward blocks.
-    pub(in crate::model) intermediate_size: i64,
-    /// Rows of the position embedding: the longest input, special tokens included.
-    pub(in crate::model) max_position_embeddings: i64,
+    pub(in crate::model) sizes: Sizes,
     /// Rows of the token-type embedding; row 0 is used.
     pub(in crate::model) type_vocab_size: i64,
-    pub(in crate::model) layer_norm_eps: f64,
 }
 
 impl BertConfig {
@@ -27,19 +17,8 @@ impl BertConfig {
     pub(in crate::model) fn read(fields: &Fields) -> Result<Self> {
         fields.word("hidden_act", &["gelu"], Some("gelu"))?;
         fields.word("position_embedding_type", &["absolute"], Some("absolute"))?;
-        let config = Self {
-            vocab_size: fields.size("vocab_size", 1, None)?,
-            hidden_size: fields.size("hidden_size", 1, None)?,
-            num_hidden_layers: fields.size("num_hidden_layers", 1, None)?,
-            num_attention_heads: fields.size("num_attention_heads", 1, None)?,
-            intermediate_size: fields.size("intermediate_size", 1, None)?,
-            // Room for the two special tokens and at least two of the text, so that windows advance.
-            max_position_embeddings: fields.size("max_position_embeddings", 4, None)?,
-            type_vocab_size: fields.size("type_vocab_size", 1, None)?,
-            layer_norm_eps: fields.epsilon("layer_norm_eps", 1e-12)?,
-        };
-        fields.check_heads(config.hidden_size, config.num_attention_heads)?;
-        Ok(config)
+        let sizes = Sizes::read(fields, None, 1e-12)?;
+        Ok(Self { sizes, type_vocab_size: fields.size("type_vocab_size", 1, None)? })
     }
 }
 
@@ -59,7 +38,7 @@ mod tests {
 
     #[test]
     fn each_refusal_names_its_field() {
-        assert_eq!(load(GOOD).unwrap().layer_norm_eps, 1e-12);
+        assert_eq!(load(GOOD).unwrap().sizes.layer_norm_eps, 1e-12);
         for (from, to, says) in [
             ("\"num_attention_heads\":2", "\"num_attention_heads\":3", "num_attention_heads: expected a divisor of 8"),
             ("\"hidden_size\":8,", "", "hidden_size: expected 1 to 4194304, found nothing"),

@@ -6,7 +6,8 @@ use tch::{Device, Kind, Tensor};
 
 use super::BertConfig;
 use crate::Result;
-use crate::model::reader::{Linear, Norm, Reader};
+use crate::model::blocks::{Layer, Names, attention};
+use crate::model::reader::{Norm, Reader};
 
 /// Which part of the pass a test breaks, to show that the parity tests would notice.
 #[cfg(test)]
@@ -17,16 +18,14 @@ pub(in crate::model) enum Broken {
     NoTokenType,
 }
 
-/// One transformer layer.
-#[derive(Debug)]
-struct Layer {
-    qkv: Linear,
-    attention_out: Linear,
-    attention_norm: Norm,
-    inner: Linear,
-    outer: Linear,
-    outer_norm: Norm,
-}
+const NAMES: Names = Names {
+    qkv: ["attention.self.query", "attention.self.key", "attention.self.value"],
+    attention_out: "attention.output.dense",
+    attention_norm: "attention.output.LayerNorm",
+    inner: "intermediate.dense",
+    outer: "output.dense",
+    outer_norm: "output.LayerNorm",
+};
 
 /// The pass with everything that stays the same between batches. Norms, residuals and the softmax inside attention are
 /// f32, matrix products in the kind of the matrices.
@@ -47,13 +46,14 @@ impl Forward {
     /// Tensors that the encoder does not use (pooler, heads) are ignored.
     pub(in crate::model) fn load(path: &Path, config: BertConfig, kind: Kind, device: Device) -> Result<Self> {
         let mut reader = Reader::open(path, ("bert.", "embeddings.word_embeddings.weight"), kind, device)?;
-        let d = config.hidden_size;
-        let words = reader.tensor("embeddings.word_embeddings.weight", &[config.vocab_size, d])?;
-        let positions = reader.tensor("embeddings.position_embeddings.weight", &[config.max_position_embeddings, d])?;
+        let d = config.sizes.hidden_size;
+        let words = reader.tensor("embeddings.word_embeddings.weight", &[config.sizes.vocab_size, d])?;
+        let positions =
+            reader.tensor("embeddings.position_embeddings.weight", &[config.sizes.max_position_embeddings, d])?;
         let token_types = reader.tensor("embeddings.token_type_embeddings.weight", &[config.type_vocab_size, d])?;
         let token_type = token_types.f_narrow(0, 0, token_types.size()[0].min(1))?;
         let norm = reader.norm("embeddings.LayerNorm", d)?;
-        let layers = (0..config.num_hidden_layers).map(|i| layer(&mut reader, i, &config)).collect::<Result<_>>()?;
+        let layers = Layer::load_all(&mut reader, "encoder.layer.", &NAMES, &config.sizes)?;
         reader.finish(path)?;
         Ok(Self {
             config,
@@ -71,7 +71,7 @@ impl Forward {
     /// it there is none. T is at most the number of positions, every id below the vocabulary size.
     pub(in crate::model) fn states(&self, ids: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
         let (_, t) = ids.size2()?;
-        let epsilon = self.config.layer_norm_eps;
+        let (epsilon, heads) = (self.config.sizes.layer_norm_eps, self.config.sizes.num_attention_heads);
         // Sums and activations are written over the product just made: less memory, and it is still in the cache.
         let mut x =
             Tensor::f_embedding(&self.words, ids, -1, false, false)?.f_add_(&self.positions.f_narrow(0, 0, t)?)?;
@@ -81,22 +81,12 @@ impl Forward {
         let mut x = self.norm.apply(&x, epsilon)?;
         let mask = if self.uses_mask() { mask } else { None };
         for layer in &self.layers {
-            let attended = self.attention(&layer.qkv.apply(&x)?, mask)?;
+            let attended = attention(&layer.qkv.apply(&x)?, heads, mask, false)?;
             x = layer.attention_norm.apply(&x.f_add_(&layer.attention_out.apply(&attended)?)?, epsilon)?;
             let inner = layer.inner.apply(&x)?.f_gelu_(self.gelu())?;
             x = layer.outer_norm.apply(&x.f_add_(&layer.outer.apply(&inner)?)?, epsilon)?;
         }
         Ok(x)
-    }
-
-    // [B, T, 3D] to [B, T, D].
-    fn attention(&self, qkv: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
-        let (b, t, _) = qkv.size3()?;
-        let (d, heads) = (self.config.hidden_size, self.config.num_attention_heads);
-        let parts = qkv.f_view([b, t, 3, heads, d / heads])?.f_permute([2, 0, 3, 1, 4])?;
-        let (q, k, v) = (parts.f_select(0, 0)?, parts.f_select(0, 1)?, parts.f_select(0, 2)?);
-        let out = Tensor::f_scaled_dot_product_attention(&q, &k, &v, mask, 0.0, false, None, false)?;
-        Ok(out.f_transpose(1, 2)?.f_reshape([b, t, d])?)
     }
 
     #[cfg(not(test))]
@@ -124,18 +114,4 @@ impl Forward {
     fn gelu(&self) -> &'static str {
         if self.broken == Some(Broken::TanhGelu) { "tanh" } else { "none" }
     }
-}
-
-fn layer(reader: &mut Reader, i: i64, config: &BertConfig) -> Result<Layer> {
-    let (d, inner) = (config.hidden_size, config.intermediate_size);
-    let at = format!("encoder.layer.{i}.");
-    let qkv = ["query", "key", "value"].map(|name| format!("{at}attention.self.{name}"));
-    Ok(Layer {
-        qkv: reader.joined(&qkv, d, d)?,
-        attention_out: reader.linear(&format!("{at}attention.output.dense"), d, d)?,
-        attention_norm: reader.norm(&format!("{at}attention.output.LayerNorm"), d)?,
-        inner: reader.linear(&format!("{at}intermediate.dense"), inner, d)?,
-        outer: reader.linear(&format!("{at}output.dense"), d, inner)?,
-        outer_norm: reader.norm(&format!("{at}output.LayerNorm"), d)?,
-    })
 }

@@ -1,6 +1,7 @@
 //! The shape of a CLIP text tower.
 
 use crate::Result;
+use crate::model::blocks::Sizes;
 use crate::model::fields::Fields;
 
 /// Activation of the feed-forward blocks.
@@ -16,13 +17,7 @@ pub(in crate::model) enum Activation {
 /// model_type `clip`. What such a file leaves out has the value of ViT-B/32, as in transformers.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::model) struct ClipConfig {
-    pub(in crate::model) vocab_size: i64,
-    pub(in crate::model) hidden_size: i64,
-    pub(in crate::model) num_hidden_layers: i64,
-    pub(in crate::model) num_attention_heads: i64,
-    pub(in crate::model) intermediate_size: i64,
-    pub(in crate::model) max_position_embeddings: i64,
-    pub(in crate::model) layer_norm_eps: f64,
+    pub(in crate::model) sizes: Sizes,
     pub(in crate::model) activation: Activation,
     /// The end token; 2 in old files, where it means the largest id of a text.
     pub(in crate::model) eos_token_id: i64,
@@ -38,19 +33,8 @@ impl ClipConfig {
             "gelu" => Activation::Gelu,
             _ => Activation::QuickGelu,
         };
-        let config = Self {
-            vocab_size: fields.size("vocab_size", 1, Some(49_408))?,
-            hidden_size: fields.size("hidden_size", 1, Some(512))?,
-            num_hidden_layers: fields.size("num_hidden_layers", 1, Some(12))?,
-            num_attention_heads: fields.size("num_attention_heads", 1, Some(8))?,
-            intermediate_size: fields.size("intermediate_size", 1, Some(2048))?,
-            max_position_embeddings: fields.size("max_position_embeddings", 4, Some(77))?,
-            layer_norm_eps: fields.epsilon("layer_norm_eps", 1e-5)?,
-            activation,
-            eos_token_id: fields.size("eos_token_id", 0, Some(49_407))?,
-        };
-        fields.check_heads(config.hidden_size, config.num_attention_heads)?;
-        Ok(config)
+        let sizes = Sizes::read(fields, Some([49_408, 512, 12, 8, 2048, 77]), 1e-5)?;
+        Ok(Self { sizes, activation, eos_token_id: fields.size("eos_token_id", 0, Some(49_407))? })
     }
 }
 
@@ -68,8 +52,9 @@ mod tests {
     #[test]
     fn what_a_file_leaves_out_is_vit_b_32() {
         let config = load(r#"{"hidden_size": 768, "num_attention_heads": 12, "eos_token_id": 2}"#).unwrap();
-        assert_eq!((config.hidden_size, config.num_hidden_layers, config.max_position_embeddings), (768, 12, 77));
-        assert_eq!((config.activation, config.layer_norm_eps, config.eos_token_id), (Activation::QuickGelu, 1e-5, 2));
+        let sizes = &config.sizes;
+        assert_eq!((sizes.hidden_size, sizes.num_hidden_layers, sizes.max_position_embeddings), (768, 12, 77));
+        assert_eq!((config.activation, sizes.layer_norm_eps, config.eos_token_id), (Activation::QuickGelu, 1e-5, 2));
         assert_eq!(load(r#"{"hidden_act": "gelu"}"#).unwrap().activation, Activation::Gelu);
     }
 

@@ -7,7 +7,8 @@ use tch::{Device, Kind, Tensor};
 use super::ClipConfig;
 use super::config::Activation;
 use crate::Result;
-use crate::model::reader::{Linear, Norm, Reader};
+use crate::model::blocks::{Layer, Names, attention};
+use crate::model::reader::{Norm, Reader};
 
 /// Which part of the pass a test breaks, to show that the parity tests would notice.
 #[cfg(test)]
@@ -18,16 +19,14 @@ pub(in crate::model) enum Broken {
     NoFinalNorm,
 }
 
-/// One transformer layer.
-#[derive(Debug)]
-struct Layer {
-    qkv: Linear,
-    attention_out: Linear,
-    attention_norm: Norm,
-    inner: Linear,
-    outer: Linear,
-    outer_norm: Norm,
-}
+const NAMES: Names = Names {
+    qkv: ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
+    attention_out: "self_attn.out_proj",
+    attention_norm: "layer_norm1",
+    inner: "mlp.fc1",
+    outer: "mlp.fc2",
+    outer_norm: "layer_norm2",
+};
 
 /// The pass with everything that stays the same between batches; kinds as in BERT's.
 #[derive(Debug)]
@@ -47,10 +46,11 @@ impl Forward {
     /// Reads the tensors of `config` from a safetensors file; those of the vision tower are ignored.
     pub(in crate::model) fn load(path: &Path, config: ClipConfig, kind: Kind, device: Device) -> Result<Self> {
         let mut reader = Reader::open(path, ("text_model.", "embeddings.token_embedding.weight"), kind, device)?;
-        let d = config.hidden_size;
-        let words = reader.tensor("embeddings.token_embedding.weight", &[config.vocab_size, d])?;
-        let positions = reader.tensor("embeddings.position_embedding.weight", &[config.max_position_embeddings, d])?;
-        let layers = (0..config.num_hidden_layers).map(|i| layer(&mut reader, i, &config)).collect::<Result<_>>()?;
+        let d = config.sizes.hidden_size;
+        let words = reader.tensor("embeddings.token_embedding.weight", &[config.sizes.vocab_size, d])?;
+        let positions =
+            reader.tensor("embeddings.position_embedding.weight", &[config.sizes.max_position_embeddings, d])?;
+        let layers = Layer::load_all(&mut reader, "encoder.layers.", &NAMES, &config.sizes)?;
         let norm = reader.norm("final_layer_norm", d)?;
         let projection = reader.bare("text_projection.weight", d)?;
         reader.finish(path)?;
@@ -70,27 +70,17 @@ impl Forward {
     /// behind a text needs no mask. T is at most the number of positions, every id below the vocabulary size.
     pub(in crate::model) fn states(&self, ids: &Tensor) -> Result<Tensor> {
         let (_, t) = ids.size2()?;
-        let epsilon = self.config.layer_norm_eps;
+        let (epsilon, heads) = (self.config.sizes.layer_norm_eps, self.config.sizes.num_attention_heads);
         let words = Tensor::f_embedding(&self.words, ids, -1, false, false)?;
         let mut x = words.f_add(&self.positions.f_narrow(0, 0, t)?)?;
         for layer in &self.layers {
-            let attended = self.attention(&layer.qkv.apply(&layer.attention_norm.apply(&x, epsilon)?)?)?;
+            let qkv = layer.qkv.apply(&layer.attention_norm.apply(&x, epsilon)?)?;
+            let attended = attention(&qkv, heads, None, self.is_causal())?;
             x = x.f_add_(&layer.attention_out.apply(&attended)?)?;
             let inner = self.activate(&layer.inner.apply(&layer.outer_norm.apply(&x, epsilon)?)?)?;
             x = x.f_add_(&layer.outer.apply(&inner)?)?;
         }
         if self.ends_in_norm() { self.norm.apply(&x, epsilon) } else { Ok(x) }
-    }
-
-    // [B, T, 3D] to [B, T, D].
-    fn attention(&self, qkv: &Tensor) -> Result<Tensor> {
-        let (b, t, _) = qkv.size3()?;
-        let (d, heads) = (self.config.hidden_size, self.config.num_attention_heads);
-        let parts = qkv.f_view([b, t, 3, heads, d / heads])?.f_permute([2, 0, 3, 1, 4])?;
-        let (q, k, v) = (parts.f_select(0, 0)?, parts.f_select(0, 1)?, parts.f_select(0, 2)?);
-        let none: Option<&Tensor> = None;
-        let out = Tensor::f_scaled_dot_product_attention(&q, &k, &v, none, 0.0, self.is_causal(), None, false)?;
-        Ok(out.f_transpose(1, 2)?.f_reshape([b, t, d])?)
     }
 
     fn activate(&self, x: &Tensor) -> Result<Tensor> {
@@ -129,18 +119,4 @@ impl Forward {
             (activation, _) => activation,
         }
     }
-}
-
-fn layer(reader: &mut Reader, i: i64, config: &ClipConfig) -> Result<Layer> {
-    let (d, inner) = (config.hidden_size, config.intermediate_size);
-    let at = format!("encoder.layers.{i}.");
-    let qkv = ["q_proj", "k_proj", "v_proj"].map(|name| format!("{at}self_attn.{name}"));
-    Ok(Layer {
-        qkv: reader.joined(&qkv, d, d)?,
-        attention_out: reader.linear(&format!("{at}self_attn.out_proj"), d, d)?,
-        attention_norm: reader.norm(&format!("{at}layer_norm1"), d)?,
-        inner: reader.linear(&format!("{at}mlp.fc1"), inner, d)?,
-        outer: reader.linear(&format!("{at}mlp.fc2"), d, inner)?,
-        outer_norm: reader.norm(&format!("{at}layer_norm2"), d)?,
-    })
 }
