@@ -4,7 +4,6 @@ Prints one JSON line about itself, then answers each JSON line on its input with
 tavq-encode does. Both sort by length, encode in batches of 64, mean over the mask and scale to length 1.
 """
 
-import importlib.metadata
 import json
 import os
 import sys
@@ -12,6 +11,9 @@ import time
 import warnings
 from pathlib import Path
 
+from serve import repeated, serve
+
+# This file would hide a package of its name.
 sys.path.pop(0)
 warnings.filterwarnings("ignore")
 os.environ["TOKENIZERS_PARALLELISM"] = "true"
@@ -73,27 +75,9 @@ def answer(library, held, request):
         pace = (time.perf_counter() - start) / len(some)
         held[name] = units[: max(1, min(len(units), int(limit / pace)))]
     units = held[name]
-    seconds = []
-    while not seconds or len(seconds) < request.get("repeats", 1) and sum(seconds) < request.get("seconds", 0.0):
-        start = time.perf_counter()
-        rows = library.encode(units)
-        seconds.append(time.perf_counter() - start)
+    seconds, rows = repeated(request, lambda: library.encode(units))
     return {"seconds": seconds, "status": "done", "work": len(units), "value": rows[0][:4].tolist()}
 
 
-def main():
-    out = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    library = {"transformers": Transformers, "sentence-transformers": SentenceTransformers}[sys.argv[3]]()
-    versions = {name: importlib.metadata.version(name) for name in library.packages}
-    print(json.dumps({"versions": {**versions, "Python": sys.version.split()[0]}}), file=out, flush=True)
-    held = {}
-    for line in sys.stdin:
-        try:
-            reply = answer(library, held, json.loads(line))
-        except Exception as error:
-            reply = {"status": "failed", "note": f"{type(error).__name__}: {error}".split("\n")[0]}
-        print(json.dumps(reply), file=out, flush=True)
-
-
-main()
+library = {"transformers": Transformers, "sentence-transformers": SentenceTransformers}[sys.argv[3]]
+serve(library, library.packages, answer)

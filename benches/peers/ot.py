@@ -5,7 +5,6 @@ does. The first request of a kind also compiles and tunes, outside the timing: o
 verified on what comes out, the fastest is taken. The answer's `setting` may be sent along later to spare that search.
 """
 
-import importlib.metadata
 import json
 import math
 import os
@@ -14,6 +13,8 @@ import time
 import warnings
 from pathlib import Path
 
+from serve import NotRun, repeated, serve
+
 # This file would hide the package that it times.
 sys.path.pop(0)
 
@@ -21,10 +22,6 @@ import numpy as np
 
 warnings.filterwarnings("ignore")
 FOLDER = Path(sys.argv[1])
-
-
-class NotRun(Exception):
-    """Why a case was left out."""
 
 
 class Input:
@@ -352,12 +349,7 @@ def answer(library, held, request):
             held["prepared"][key] = library.prepare(request)
         held["key"] = key
     setting, run = held["prepared"][key]
-    times = []
-    while True:
-        seconds, out = seconds_of(run)
-        times.append(seconds)
-        if len(times) >= request.get("repeats", 1) or sum(times) >= request.get("seconds", 0.0):
-            break
+    times, out = repeated(request, run)
     out = verified(out, Input.get(request["input"]))
     if count := request.get("iterations"):
         out["status"] = "fixed" if out["iterations"] == count else f"stopped after {out['iterations']}"
@@ -366,22 +358,5 @@ def answer(library, held, request):
     return {**out, "seconds": times, "setting": setting, "note": setting.get("way", "")}
 
 
-def main():
-    # Libraries print as they please; the answers have a channel of their own.
-    out = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    library = {"pot": Pot, "ott": Ott, "geomloss": GeomLoss}[sys.argv[2]]()
-    versions = {name: importlib.metadata.version(name) for name in library.packages}
-    print(json.dumps({"versions": {**versions, "Python": sys.version.split()[0]}}), file=out, flush=True)
-    held = {}
-    for line in sys.stdin:
-        try:
-            reply = answer(library, held, json.loads(line))
-        except NotRun as reason:
-            reply = {"status": "not run", "note": str(reason)}
-        except Exception as error:
-            reply = {"status": "failed", "note": f"{type(error).__name__}: {error}".split("\n")[0]}
-        print(json.dumps(reply), file=out, flush=True)
-
-
-main()
+library = {"pot": Pot, "ott": Ott, "geomloss": GeomLoss}[sys.argv[2]]
+serve(library, library.packages, answer)

@@ -4,13 +4,13 @@ Prints one JSON line about itself, then answers each JSON line on its input with
 No package ships weights for spaCy: its pipeline here has the shape of en_core_web_sm and random weights, which take as long.
 """
 
-import importlib.metadata
 import json
-import os
 import sys
 import time
 import warnings
 from pathlib import Path
+
+from serve import repeated, serve
 
 # This file would hide a package of its name.
 sys.path.pop(0)
@@ -75,10 +75,10 @@ def answer(library, held, request):
     solver, limit = request["solver"], request.get("limit", 30.0)
     if solver not in held:
         run = library.prepare(solver)
-        start = time.perf_counter()
         run(TEXTS[:8])
         size = sum(len(text.encode()) for text in TEXTS[:8])
-        start, _ = time.perf_counter(), run(TEXTS[:8])
+        start = time.perf_counter()
+        run(TEXTS[:8])
         pace = (time.perf_counter() - start) / size
         # As many texts as the limit allows: the speed is what counts.
         texts, bytes_ = [], 0
@@ -89,27 +89,9 @@ def answer(library, held, request):
             bytes_ += len(text.encode())
         held[solver] = run, texts, bytes_
     run, texts, bytes_ = held[solver]
-    seconds = []
-    while not seconds or len(seconds) < request.get("repeats", 1) and sum(seconds) < request.get("seconds", 0.0):
-        start = time.perf_counter()
-        count = run(texts)
-        seconds.append(time.perf_counter() - start)
+    seconds, count = repeated(request, lambda: run(texts))
     return {"seconds": seconds, "status": "done", "work": bytes_, "count": count}
 
 
-def main():
-    out = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    library = {"spacy": Spacy, "pysbd": Pysbd}[sys.argv[2]]()
-    versions = {name: importlib.metadata.version(name) for name in library.packages}
-    print(json.dumps({"versions": {**versions, "Python": sys.version.split()[0]}}), file=out, flush=True)
-    held = {}
-    for line in sys.stdin:
-        try:
-            reply = answer(library, held, json.loads(line))
-        except Exception as error:
-            reply = {"status": "failed", "note": f"{type(error).__name__}: {error}".split("\n")[0]}
-        print(json.dumps(reply), file=out, flush=True)
-
-
-main()
+library = {"spacy": Spacy, "pysbd": Pysbd}[sys.argv[2]]
+serve(library, library.packages, answer)
