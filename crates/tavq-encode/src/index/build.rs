@@ -9,7 +9,7 @@ use tavq_text::{Span, Splitter, TextTree};
 use tch::{Kind, Tensor};
 
 use super::shard::{self, Record, Shard};
-use super::{FORMAT, IndexOptions, Manifest, Opened, TextIndex, shard_name};
+use super::{FORMAT, IndexOptions, Manifest, Opened, ShardFile, TextIndex, shard_name};
 use crate::{EncodeError, Granularity, Result, TreeEncoder, TreeVectors};
 
 // Texts that go through the encoder together: enough sentences to fill batches of one length.
@@ -132,7 +132,7 @@ impl Job<'_> {
             for (sum, n) in manifest.units.iter_mut().zip(units) {
                 *sum += n;
             }
-            manifest.shards.push(fs::metadata(&path).map_err(|e| EncodeError::io(&path, e))?.len());
+            manifest.shards.push(ShardFile::of(&path)?);
         }
         Ok(manifest)
     }

@@ -232,15 +232,22 @@ fn damaged_files_are_named_and_only_they_are_built_again() {
         std::fs::write(p, &bytes[..bytes.len() / 2]).unwrap();
     };
     let remove = |p: &Path| std::fs::remove_file(p).unwrap();
-    let cases: [(&str, Damage, usize); 6] = [
-        ("shard-00001.safetensors", flip, 4),
-        ("shard-00001.safetensors", cut, 4),
-        ("shard-00002.safetensors", remove, 4),
-        ("manifest.json", flip, 6),
-        ("manifest.json", cut, 6),
-        ("manifest.json", remove, 6),
+    let rename = |p: &Path| {
+        let text = std::fs::read_to_string(p).unwrap();
+        std::fs::write(p, text.replace("\"dim\"", "\"din\"")).unwrap();
+    };
+    let (manifest, last) = ("manifest.json", "shard-00002.safetensors");
+    let cases: [(&str, Damage, &str, usize); 7] = [
+        ("shard-00001.safetensors", flip, "shard-00001.safetensors", 4),
+        ("shard-00001.safetensors", cut, "shard-00001.safetensors", 4),
+        (last, remove, last, 4),
+        // The end of the manifest is the last shard's hash, and the shard is sound.
+        (manifest, flip, last, 6),
+        (manifest, rename, manifest, 6),
+        (manifest, cut, manifest, 6),
+        (manifest, remove, manifest, 6),
     ];
-    for (name, damage, reused) in cases {
+    for (name, damage, named, reused) in cases {
         let dir = tempfile::tempdir().unwrap();
         let (encoder, _) = toy(usize::MAX);
         let sound = all_vectors(&build(dir.path(), &encoder));
@@ -249,7 +256,7 @@ fn damaged_files_are_named_and_only_they_are_built_again() {
         let index = build(dir.path(), &encoder);
         let found = index.opened();
         assert_eq!((found.reused, found.encoded), (reused, 6 - reused), "{name}: {:?}", found.problems);
-        assert!(!found.problems.is_empty() && found.problems.iter().all(|p| p.contains(name)), "{:?}", found.problems);
+        assert!(!found.problems.is_empty() && found.problems.iter().all(|p| p.contains(named)), "{:?}", found.problems);
         assert_eq!(all_vectors(&index), sound);
         assert_eq!(build(dir.path(), &encoder).opened(), &Opened { reused: 6, ..Opened::default() });
     }
