@@ -25,14 +25,18 @@ pub(crate) trait Lanes: Copy {
     unsafe fn max(self, other: Self) -> Self;
     /// Sum of the lanes: of the two halves, lane by lane, until one is left.
     unsafe fn total(self) -> Self::Real;
-    /// 2^x for x up to about 1000 (f64) or 120 (f32), relative error 3e-16 or 1.5e-7; exactly 0 where the result
-    /// would be subnormal, for -inf and for NaN.
+    /// 2^x, relative error 3e-16 (f64) or 1.5e-7 (f32); exactly 0 where the result would be subnormal, for -inf and for NaN;
+    /// infinite where it would overflow, and possibly a factor of 2 before.
     unsafe fn exp2(self) -> Self;
 }
 
 /// Up to this 2^x counts as 0; just above it every step of the computation is a normal number.
 pub(crate) const LOWEST_F64: f64 = -1021.0;
 pub(crate) const LOWEST_F32: f32 = -125.0;
+/// From here on 2^x counts as infinite: a sum that holds one tells that it left its range, where bits of the exponent that run
+/// over would look like any number.
+pub(crate) const HIGHEST_F64: f64 = 1023.0;
+pub(crate) const HIGHEST_F32: f32 = 127.0;
 
 /// Adding 1.5 * 2^52 (2^23) rounds to a whole number and leaves it in the low bits.
 pub(crate) const ROUNDER_F64: f64 = 6_755_399_441_055_744.0;
@@ -63,7 +67,7 @@ pub(crate) const POLYNOMIAL_F32: [f32; 7] =
 pub(crate) struct Plain<T, const N: usize, const FMA: bool>([T; N]);
 
 macro_rules! plain {
-    ($real:ty, $lanes:literal, $lowest:ident, $rounder:ident, $polynomial:ident, $mantissa:literal) => {
+    ($real:ty, $lanes:literal, $lowest:ident, $highest:ident, $rounder:ident, $polynomial:ident, $mantissa:literal) => {
         impl<const FMA: bool> Lanes for Plain<$real, $lanes, FMA> {
             type Real = $real;
             const N: usize = $lanes;
@@ -126,15 +130,16 @@ macro_rules! plain {
                         power += 1;
                     }
                     let scaled = <$real>::from_bits(value.to_bits().wrapping_add(rounded.to_bits() << $mantissa));
-                    if x > $lowest { scaled } else { 0.0 }
+                    let finite = if x > $lowest { scaled } else { 0.0 };
+                    if x >= $highest { <$real>::INFINITY } else { finite }
                 }))
             }
         }
     };
 }
 
-plain!(f64, 8, LOWEST_F64, ROUNDER_F64, POLYNOMIAL_F64, 52);
-plain!(f32, 16, LOWEST_F32, ROUNDER_F32, POLYNOMIAL_F32, 23);
+plain!(f64, 8, LOWEST_F64, HIGHEST_F64, ROUNDER_F64, POLYNOMIAL_F64, 52);
+plain!(f32, 16, LOWEST_F32, HIGHEST_F32, ROUNDER_F32, POLYNOMIAL_F32, 23);
 
 trait Fused: Copy + std::ops::Mul<Output = Self> + std::ops::Add<Output = Self> {
     fn single_rounding(self, factor: Self, addend: Self) -> Self;

@@ -40,6 +40,22 @@ fn exp_of_the_ends() {
     }
 }
 
+#[test]
+fn exp_beyond_the_range_is_infinite() {
+    let costs = [-1100.0, -2048.0, -2050.0, -3000.0, -12_288.0, -1e6, -1e300, f64::NEG_INFINITY];
+    let zeros = [0.0; 8];
+    for kernel in Kernel::available() {
+        let (out, sum) = single(kernel, &costs, &zeros, 1.0, 0.0);
+        assert_eq!((out, sum), (vec![f64::INFINITY; 8], f64::INFINITY), "{kernel:?}");
+        let costs = [-130.0f32, -256.0, -258.0, -400.0, -1e4, -1e9, -1e38, f32::NEG_INFINITY];
+        let (out, _) = single(kernel, &costs, &zeros.map(|_| 0.0f32), 1.0, 0.0);
+        assert_eq!(out, vec![f32::INFINITY; 8], "{kernel:?}");
+        // Up to there the numbers are right.
+        let (out, _) = single(kernel, &[-1022.5, -1000.25], &[0.0; 2], 1.0, 0.0);
+        assert!((out[0] / 1022.5f64.exp2() - 1.0).abs() < 1e-15 && (out[1] / 1000.25f64.exp2() - 1.0).abs() < 1e-15);
+    }
+}
+
 /// Rows of any length, in groups and alone, against loops in f64.
 fn rows_agree<T: Real>(error: f64) {
     for m in 0..70 {

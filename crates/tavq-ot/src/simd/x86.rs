@@ -3,7 +3,9 @@
 
 use std::arch::x86_64::*;
 
-use super::lanes::{LOWEST_F32, LOWEST_F64, Lanes, POLYNOMIAL_F32, POLYNOMIAL_F64, ROUNDER_F32, ROUNDER_F64};
+use super::lanes::{
+    HIGHEST_F32, HIGHEST_F64, LOWEST_F32, LOWEST_F64, Lanes, POLYNOMIAL_F32, POLYNOMIAL_F64, ROUNDER_F32, ROUNDER_F64,
+};
 
 #[derive(Clone, Copy)]
 pub(crate) struct Avx2F64([__m256d; 2]);
@@ -123,7 +125,9 @@ unsafe fn exp2_avx2_f64(x: __m256d) -> __m256d {
         }
         let exponent = _mm256_slli_epi64::<52>(_mm256_castpd_si256(rounded));
         let scaled = _mm256_castsi256_pd(_mm256_add_epi64(_mm256_castpd_si256(value), exponent));
-        _mm256_and_pd(scaled, _mm256_cmp_pd::<_CMP_GT_OQ>(x, _mm256_set1_pd(LOWEST_F64)))
+        let finite = _mm256_and_pd(scaled, _mm256_cmp_pd::<_CMP_GT_OQ>(x, _mm256_set1_pd(LOWEST_F64)));
+        let over = _mm256_cmp_pd::<_CMP_GE_OQ>(x, _mm256_set1_pd(HIGHEST_F64));
+        _mm256_blendv_pd(finite, _mm256_set1_pd(f64::INFINITY), over)
     }
 }
 
@@ -139,7 +143,9 @@ unsafe fn exp2_avx2_f32(x: __m256) -> __m256 {
         }
         let exponent = _mm256_slli_epi32::<23>(_mm256_castps_si256(rounded));
         let scaled = _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(value), exponent));
-        _mm256_and_ps(scaled, _mm256_cmp_ps::<_CMP_GT_OQ>(x, _mm256_set1_ps(LOWEST_F32)))
+        let finite = _mm256_and_ps(scaled, _mm256_cmp_ps::<_CMP_GT_OQ>(x, _mm256_set1_ps(LOWEST_F32)));
+        let over = _mm256_cmp_ps::<_CMP_GE_OQ>(x, _mm256_set1_ps(HIGHEST_F32));
+        _mm256_blendv_ps(finite, _mm256_set1_ps(f32::INFINITY), over)
     }
 }
 

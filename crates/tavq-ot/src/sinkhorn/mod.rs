@@ -316,3 +316,32 @@ impl Solver for Sinkhorn {
         self.run(problem, start.view(), Kernel::detect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ndarray::array;
+
+    use super::*;
+
+    /// Exponents of thousands: a kernel whose exponential runs over its bits would converge to another fixed point.
+    #[test]
+    fn every_instruction_set_reaches_the_same_duals_at_wide_costs() {
+        let cost = array![[0.0, 700.0, 0.0, 925.0], [1650.0, 750.0, 750.0, 1750.0]];
+        let (a, b) = (array![0.25, 0.75], array![8.0, 2.0, 20.0, 1.0] / 31.0);
+        let problem = Problem::new(cost.view(), a.view(), b.view()).unwrap();
+        let start = Array1::zeros(4);
+        for form in [Form::Log, Form::Scaling] {
+            let solver = Sinkhorn::new(0.05).unwrap().form(form);
+            for kernel in Kernel::available() {
+                let found = solver.run(&problem, start.view(), kernel).unwrap();
+                let what = format!("{form:?} {kernel:?}: {} {}", found.status, found.marginal_error);
+                for ((i, j), &mass) in found.plan.indexed_iter() {
+                    let exponent = (found.f[i] + found.g[j] - cost[[i, j]]) / 0.05;
+                    assert!((a[i] * b[j] * exponent.exp() - mass).abs() < 1e-8, "{what}: entry {i}, {j}");
+                }
+                // Of a value of 602.
+                assert!(found.status == Status::Converged && found.gap().abs() < 1e-5, "{what}: gap {}", found.gap());
+            }
+        }
+    }
+}
