@@ -57,7 +57,7 @@ pub(crate) struct EmbedArgs {
     #[arg(long, value_name = "DIR", conflicts_with = "out")]
     index: Option<PathBuf>,
     /// Stores the vectors of an index in 16 bits.
-    #[arg(long, requires = "index")]
+    #[arg(long, conflicts_with = "out")]
     half: bool,
     /// Where the encoder runs: cpu, cuda or cuda:N.
     #[arg(long, value_name = "DEVICE", default_value = "cpu", value_parser = device)]

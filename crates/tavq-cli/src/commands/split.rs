@@ -75,7 +75,11 @@ fn splitter(args: &SplitArgs) -> Outcome<EnglishSplitter> {
 
 fn read_config(path: &Path) -> Outcome<SplitConfig> {
     let text = fs::read_to_string(path).map_err(reading(path))?;
-    toml::from_str(&text).map_err(|e| Failure::input(anyhow::Error::from(e).context(path.display().to_string())))
+    toml::from_str(&text).map_err(|e| {
+        let before = e.span().map_or(0, |span| span.start);
+        let line = text.bytes().take(before).filter(|b| *b == b'\n').count() + 1;
+        Failure::input(anyhow!("{}:{line}: {}", path.display(), e.message()))
+    })
 }
 
 fn json(tree: &TextTree<'_>, all_tokens: bool) -> Outcome<String> {

@@ -117,8 +117,10 @@ fn split_follows_its_settings_and_other_weights() {
     assert_eq!(few["words"].as_array().unwrap().len(), 1, "{few}");
     assert!(few["phrases"].as_array().unwrap().iter().all(|p| p["kind"] == "noun"), "{few}");
 
-    std::fs::write(&config, "wrds = []\n").unwrap();
-    refuse(&["split", "--config", text(&config), text(&input)], &["c.toml", "wrds"]);
+    std::fs::write(&config, "drop_meta = true\nwrds = []\n").unwrap();
+    refuse(&["split", "--config", text(&config), text(&input)], &["c.toml:2: ", "wrds"]);
+    std::fs::write(&config, "drop_meta = true\nmax_sentences = -1\n").unwrap();
+    refuse(&["split", "--config", text(&config), text(&input)], &["c.toml:2: ", "-1"]);
     let whole = std::fs::read(&weights).unwrap();
     std::fs::write(&weights, &whole[..whole.len() / 2]).unwrap();
     refuse(&["split", "--weights", text(&weights), text(&input)], &["w.weights", "checksum"]);

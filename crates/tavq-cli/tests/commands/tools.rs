@@ -56,6 +56,9 @@ fn embed_builds_an_index_once_and_takes_it_up_again() {
     assert!(String::from_utf8_lossy(&out.stdout).contains("(44 encoded now)"));
     assert_eq!(std::fs::read(&shard).unwrap(), whole);
 
+    let out = tavq(&["embed", text(&texts), "--half", "--out", text(&dir.join("x.safetensors"))]).output().unwrap();
+    assert_eq!(out.status.code(), Some(2));
+    assert!(!dir.join("x.safetensors").exists());
     let half = run(&["--half"]);
     assert_ne!(half["index"], first["index"]);
     assert!(half["bytes"].as_u64().unwrap() * 10 < first["bytes"].as_u64().unwrap() * 6, "{half} {first}");
