@@ -79,13 +79,10 @@ impl Gaussian {
         check_mean(mean)?;
         let matrix = check_symmetric(covariance)?;
         let (mut values, vectors) = symmetric(&matrix);
-        let largest = values.iter().fold(0.0, |largest: f64, v| largest.max(v.abs()));
-        if values[0] < -INDEFINITE * largest {
+        if values[0] < -INDEFINITE * largest(&values) {
             return Err(OtError::CovarianceNegative { index: 0, eigenvalue: values[0] });
         }
-        // What rounding leaves of a zero would be 1e8 times as large in a root.
-        let noise = values.len() as f64 * f64::EPSILON * largest;
-        values.mapv_inplace(|v| if v <= noise { 0.0 } else { v });
+        drop_noise(&mut values);
         Ok(Self { mean: mean.to_owned(), covariance: Covariance::Full { values, vectors, matrix } })
     }
 
@@ -140,8 +137,9 @@ impl Gaussian {
         };
         let (half, inverse) = (between(f64::sqrt, &values, &vectors), between(|v| v.sqrt().recip(), &values, &vectors));
         let product = half.dot(&*other.covariance.matrix()).dot(&half);
-        let (cross, directions) = symmetric(&(0.5 * (&product + &product.t())));
-        let root = between(|v| v.max(0.0).sqrt(), &cross, &directions);
+        let (mut cross, directions) = symmetric(&(0.5 * (&product + &product.t())));
+        drop_noise(&mut cross);
+        let root = between(f64::sqrt, &cross, &directions);
         let matrix = inverse.dot(&root).dot(&inverse);
         let shift = &other.mean - &matrix.dot(&self.mean);
         Ok(AffineMap { matrix, shift })
@@ -155,6 +153,16 @@ impl Gaussian {
             Err(OtError::GaussianDimension { source_dimension: source, target_dimension: target })
         }
     }
+}
+
+fn largest(values: &Array1<f64>) -> f64 {
+    values.iter().fold(0.0, |largest: f64, v| largest.max(v.abs()))
+}
+
+/// Sets the eigenvalues to 0 that rounding may have left of one: in a root they would be 1e8 times as large.
+fn drop_noise(values: &mut Array1<f64>) {
+    let noise = values.len() as f64 * f64::EPSILON * largest(values);
+    values.mapv_inplace(|v| if v <= noise { 0.0 } else { v });
 }
 
 impl Covariance {

@@ -75,6 +75,24 @@ fn the_map_carries_one_covariance_to_the_other_at_the_cost_of_the_distance() {
     assert!((cost - one.squared_distance(&two).unwrap()).abs() < 1e-8);
 }
 
+/// The cross term has an eigenvalue of 0, of which rounding leaves either sign.
+#[test]
+fn maps_onto_planes_cost_the_distance() {
+    for seed in 0..60 {
+        let entry = |i: usize, j: usize, k: usize| ((seed * 7 + k * i + 3 * j * j + i * j) % 11) as f64 - 5.0;
+        let a = Array2::from_shape_fn((4, 4), |(i, j)| entry(i, j, 2));
+        let flat = Array2::from_shape_fn((4, 2), |(i, j)| entry(i, j, 5));
+        let (s1, s2) = (a.dot(&a.t()) + Array2::<f64>::eye(4), flat.dot(&flat.t()));
+        let mean = Array1::zeros(4);
+        let one = Gaussian::new(mean.view(), s1.view()).unwrap();
+        let two = Gaussian::new(mean.view(), s2.view()).unwrap();
+        let left = Array2::<f64>::eye(4) - &one.map_to(&two).unwrap().matrix;
+        let cost = left.dot(&s1).dot(&left.t()).diag().sum();
+        let found = one.squared_distance(&two).unwrap();
+        assert!((cost - found).abs() < 1e-10 * (1.0 + found), "{seed}: {cost} {found}");
+    }
+}
+
 #[test]
 fn each_wrong_gaussian_has_its_own_error() {
     let zero = array![0.0, 0.0];
