@@ -14,15 +14,9 @@ import shutil
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import (
-    CLIPConfig,
-    CLIPModel,
-    CLIPTextConfig,
-    CLIPTextModel,
-    CLIPVisionConfig,
-)
+from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTextModel
 
 HERE = Path(__file__).parent / "clip"
 START, END = "<|startoftext|>", "<|endoftext|>"
