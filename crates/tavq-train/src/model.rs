@@ -151,6 +151,7 @@ impl Model {
             });
         };
         let reconstruction = self.backbone.decode(&last.latent, train)?;
+        check_shape("reconstruction", &reconstruction, &images.size())?;
         Ok(Forward { latents, quantized, reconstruction })
     }
 
