@@ -134,3 +134,21 @@ fn a_discriminator_out_of_range_is_refused_by_name() {
         assert_eq!(error, format!("discriminator.{field}: expected {expected}, found {found}"));
     }
 }
+
+/// docs/configuration.md names every key of every kind, and no other.
+#[test]
+fn the_documentation_names_every_key() {
+    let page = include_str!("../../../docs/configuration.md");
+    for kind in ["vqgan", "vqvae", "vit"] {
+        let row = page.lines().find(|l| l.starts_with(&format!("| backbone `{kind}` |"))).unwrap();
+        let config = parse(&format!("{{\"kind\": \"{kind}\"}}")).unwrap();
+        let value = serde_json::to_value(config).unwrap();
+        let mut expected: Vec<&str> = value.as_object().unwrap().keys().map(String::as_str).collect();
+        let mut found: Vec<&str> = row.split('`').skip(1).step_by(2).filter(|n| !n.contains("::")).collect();
+        expected.retain(|key| *key != "kind");
+        found.retain(|key| *key != kind);
+        expected.sort_unstable();
+        found.sort_unstable();
+        assert_eq!(found, expected, "{kind}");
+    }
+}

@@ -100,3 +100,8 @@ pub fn run_with(registry: &Registry, arguments: impl IntoIterator<Item = OsStrin
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 pub struct Readme;
+
+/// The code blocks of the page on one's own backbone, run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/own-backbone.md")]
+pub struct OwnBackbone;
