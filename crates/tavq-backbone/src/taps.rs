@@ -90,7 +90,7 @@ impl Taps {
     }
 
     /// Whether a level reads this stage.
-    pub(crate) fn read(&self, stage: usize) -> bool {
+    pub(crate) fn reads(&self, stage: usize) -> bool {
         self.taps.iter().any(|tap| tap.stage == stage)
     }
 

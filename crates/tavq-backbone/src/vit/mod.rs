@@ -113,7 +113,7 @@ impl Backbone for Vit {
         let mut h = self.add_positions(&to_tokens(&grid)?, size)?;
         for (i, block) in self.encoder.blocks.iter().enumerate() {
             h = block.forward(&h)?;
-            if self.taps.read(i + 1) {
+            if self.taps.reads(i + 1) {
                 h = to_tokens(&self.taps.pass(i + 1, to_grid(&h, size)?, &mut pass)?)?;
             }
         }
