@@ -86,6 +86,14 @@ pub(super) fn opens(word: &str) -> bool {
     )
 }
 
+/// Whether the first word of `text` starts a sentence when it is capitalised.
+pub(super) fn starts(text: &str) -> bool {
+    let first = text.split(|c: char| !(c.is_alphanumeric() || c == '\'' || c == '’')).next().unwrap_or("");
+    // "Dr. A. Smith": a letter with a stop is an initial, not the article.
+    let initial = first.len() == 1 && text[1..].starts_with('.');
+    !initial && first.len() <= 16 && STARTERS.contains(&first.to_lowercase().replace('’', "'").as_str())
+}
+
 /// Whether the full stop at `stop` belongs to the word before it and the sentence goes on with `rest`, whose first
 /// character is `next`.
 pub(super) fn joins(text: &str, stop: usize, rest: &str, next: char) -> bool {
@@ -95,12 +103,7 @@ pub(super) fn joins(text: &str, stop: usize, rest: &str, next: char) -> bool {
     let word = word.trim_start_matches('.');
     let lower = word.to_lowercase();
     let has = |list: &[&str]| list.contains(&lower.as_str());
-    let starts = || {
-        let first = rest.split(|c: char| !(c.is_alphanumeric() || c == '\'' || c == '’')).next().unwrap_or("");
-        // "Dr. A. Smith": a letter with a stop is an initial, not the article.
-        let initial = first.len() == 1 && rest[1..].starts_with('.');
-        !initial && first.len() <= 16 && STARTERS.contains(&first.to_lowercase().replace('’', "'").as_str())
-    };
+    let starts = || starts(rest);
     let mut chars = word.chars();
     if let (Some(letter), None) = (chars.next(), chars.next()) {
         return letter.is_alphabetic() && initial_joins(letter, before, next, starts);
