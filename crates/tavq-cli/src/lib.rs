@@ -1,6 +1,7 @@
 //! The `tavq` command as a library: [`run`] with a [`Registry`], so that a crate outside this workspace
 //! adds its own backbone or quantizer by name and gets the whole command line.
 
+mod codebook;
 mod commands;
 mod explain;
 mod failure;

@@ -78,6 +78,13 @@ impl Usage {
         Ok(())
     }
 
+    /// Codes and their occurrences, most first; codes of equal count in order.
+    pub fn ranked(&self) -> Vec<(i64, u64)> {
+        let mut ranked: Vec<(i64, u64)> = (0i64..).zip(self.counts.iter().copied()).collect();
+        ranked.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
+        ranked
+    }
+
     /// The codes that never occurred, in order.
     pub fn dead(&self) -> Vec<i64> {
         (0i64..).zip(&self.counts).filter(|(_, c)| **c == 0).map(|(k, _)| k).collect()
