@@ -70,6 +70,8 @@ fn lines_and_lists() {
     check("• A cup |• a plate |• a fork");
     check("A cup and 2. plates are here.");
     check("The row holds (1) a cup and (2) a plate.| Both are white.");
+    check("Take either: a) the red cup or b) the blue one.| Done.");
+    check("It opens at 10 a.m. (CDT) in the hall.| Come.");
     check("- one cup\n|- two plates\n|- a fork");
 }
 

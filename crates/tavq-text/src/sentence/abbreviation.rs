@@ -41,10 +41,11 @@ const STARTERS: &[&str] = &[
     "between", "beyond", "both", "but", "by", "did", "do", "does", "during", "each", "every", "few", "finally", "for",
     "from", "further", "furthermore", "had", "has", "have", "he", "her", "here", "his", "how", "however", "i", "if",
     "in", "inside", "is", "it", "it's", "its", "just", "many", "meanwhile", "more", "moreover", "most", "my", "near",
-    "next", "no", "not", "of", "on", "one", "only", "or", "other", "our", "over", "overall", "several", "she", "since",
-    "so", "some", "still", "that", "the", "their", "then", "there", "these", "they", "this", "those", "though",
-    "three", "through", "to", "towards", "two", "under", "underneath", "until", "was", "we", "were", "what", "when",
-    "where", "whether", "which", "while", "who", "why", "will", "with", "within", "without", "yet", "you", "your",
+    "next", "no", "not", "of", "on", "one", "only", "or", "other", "our", "over", "overall", "please", "several",
+    "she", "since", "so", "some", "still", "that", "the", "their", "then", "there", "these", "they", "this", "those",
+    "though", "three", "through", "to", "towards", "two", "under", "underneath", "until", "was", "we", "were", "what",
+    "when", "where", "whether", "which", "while", "who", "why", "will", "with", "within", "without", "yet", "you",
+    "your",
 ];
 
 /// Words before a lone capital that is a label, not an initial: "vitamin C. Fresh", "plan B. Next".
@@ -116,7 +117,7 @@ pub(super) fn joins(text: &str, stop: usize, rest: &str, next: char) -> bool {
     }
     if matches!(lower.as_str(), "a.m" | "p.m") {
         let title = rest.split('.').next().is_some_and(|w| TITLES.contains(&w.to_lowercase().as_str()));
-        return !next.is_uppercase() || rest.starts_with("(") || (word == lower && title);
+        return !next.is_uppercase() || text[..text.len() - rest.len()].ends_with('(') || (word == lower && title);
     }
     if next.is_lowercase() && (has(BEFORE_LOWER) || has(BEFORE_NUMBER)) {
         // "a look in. then" against "5 in. wide": units follow a number.
