@@ -58,6 +58,8 @@ pub fn standard_registry() -> Registry {
         .quantizer("ema", |path, table, dim| Ok(quantizer("ema", table)?.build(path, dim)?))
         .quantizer("cvq", |path, table, dim| Ok(quantizer("cvq", table)?.build(path, dim)?))
         .quantizer("fsq", |path, table, dim| Ok(quantizer("fsq", table)?.build(path, dim)?))
+        .quantizer("lfq", |path, table, dim| Ok(quantizer("lfq", table)?.build(path, dim)?))
+        .quantizer("residual", |path, table, dim| Ok(quantizer("residual", table)?.build(path, dim)?))
         .quantizer("simvq", |path, table, dim| Ok(quantizer("simvq", table)?.build(path, dim)?))
 }
 

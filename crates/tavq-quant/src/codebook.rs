@@ -77,7 +77,7 @@ impl Codebook {
 
     /// Overwrites the codes, behind autograd's back.
     pub(crate) fn set(&mut self, codes: &Tensor) -> Result<()> {
-        tch::no_grad(|| self.weight.f_copy_(&self.scaled(codes)?).map(|()| ()).map_err(QuantError::from))
+        tch::no_grad(|| Ok(self.weight.f_copy_(&self.scaled(codes)?)?))
     }
 
     /// Vectors along dimension 1, of the length that this codebook compares.

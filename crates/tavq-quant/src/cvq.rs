@@ -167,7 +167,9 @@ impl BatchUpdate for Cvq {
             out.extend(match (rows.numel().min(pulled.numel()), self.config.anchor) {
                 (0, _) => Candidates::none(&self.book)?,
                 (_, Anchor::Closest) => Candidates::closest(&rows, &self.book, &pulled)?.enter(&self.book)?,
-                (_, Anchor::Random | Anchor::ProbRandom) => Candidates::likely(&rows, &self.book, &pulled)?.enter(&self.book)?,
+                (_, Anchor::Random | Anchor::ProbRandom) => {
+                    Candidates::likely(&rows, &self.book, &pulled)?.enter(&self.book)?
+                }
             });
             Ok(out)
         })

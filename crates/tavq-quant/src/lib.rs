@@ -75,7 +75,8 @@ pub struct Quantized {
     pub loss: Tensor,
 }
 
-/// A codebook. Trainable rows and buffers live in the `VarStore` it was built on, so that one file holds its whole state.
+/// A codebook. Trainable rows and buffers live in the `VarStore` it was built on, so that one file holds its whole state. The
+/// loss or the latent gives every trainable variable a gradient; the others change through [`BatchUpdate`] alone.
 pub trait Quantizer: Send {
     /// Number of codes K: every index is in `0..K`.
     fn codes(&self) -> i64;

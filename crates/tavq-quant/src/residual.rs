@@ -85,7 +85,8 @@ impl ResidualConfig {
 fn of_stage(error: QuantError) -> QuantError {
     match error {
         QuantError::Config { field, expected, found } => {
-            let field = field.strip_prefix("quantizer.").map_or_else(|| field.clone(), |f| format!("quantizer.quantizer.{f}"));
+            let field =
+                field.strip_prefix("quantizer.").map_or_else(|| field.clone(), |f| format!("quantizer.quantizer.{f}"));
             QuantError::Config { field, expected, found }
         }
         other => other,

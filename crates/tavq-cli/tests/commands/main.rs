@@ -4,6 +4,7 @@ mod common;
 mod ot;
 mod ot_batch;
 mod ot_hostile;
+mod quantizers;
 mod refusals;
 mod split;
 mod tools;
