@@ -20,7 +20,8 @@ use crate::{BatchUpdate, QuantError, Quantized, Quantizer, Result};
 pub enum Anchor {
     /// The batch's vector nearest to the code.
     Closest,
-    /// A vector of a pool of K past ones. Up to K vectors of a batch enter it: at free places first, then at random ones.
+    /// A vector of a pool of K past ones, at the code's own place. Up to K vectors of a batch enter it: at free places first,
+    /// then at random ones.
     Random,
     /// A vector of the batch drawn with softmax over the vectors of minus the squared distance, or of the cosine.
     #[default]
@@ -176,7 +177,7 @@ impl BatchUpdate for Cvq {
     }
 
     /// p <- decay p + (1 - decay) u; w = exp(-10 K p / (1 - decay) - 0.001); e <- (1 - w) e + w a.
-    fn apply(&mut self, summed: &[Tensor], step: u64) -> Result<()> {
+    fn apply(&mut self, summed: &[Tensor], _step: u64) -> Result<()> {
         if self.opening.waiting()? {
             self.opening.apply(summed, &mut self.book)?;
             return Ok(());
@@ -188,7 +189,7 @@ impl BatchUpdate for Cvq {
         tch::no_grad(|| {
             let codes = self.book.weight().detach();
             let anchors = match &mut self.pool {
-                Some(pool) => pool.apply(weights, weighted, &codes, step)?,
+                Some(pool) => pool.apply(weights, weighted, &codes)?,
                 None => winners(weights, weighted, &codes)?,
             };
             let total = hits.f_sum(Kind::Double)?.f_clamp_min(1.0)?;

@@ -1,9 +1,8 @@
 //! The pool of past vectors that the online clustered codebook draws its random anchors from.
 //!
-//! The authors' pool lies outside the state dict, lets a batch that does not fit the free places run over its end, and leaves
-//! places that were never filled to their random start. Here it is a buffer, whose changes leave and enter as sums.
+//! The authors' pool lies outside the state dict, fails when a batch has more vectors than it has free places but no more than it
+//! has places, and offers its random start where no vector came yet. Here it is a buffer, whose changes leave and enter as sums.
 
-use tavq_torch::seed_from;
 use tch::{Kind, Tensor, nn};
 
 use crate::Result;
@@ -46,9 +45,9 @@ impl Pool {
         Candidates::each(&rows.f_index_select(0, &picked)?, &to)?.enter(book)
     }
 
-    /// Puts the winners in and gives an anchor for each code, `[K, D]`: the pool's vectors, turned on by a number of places that
-    /// hangs on the step alone, so that ranks agree. While the pool is empty, `codes` themselves.
-    pub(crate) fn apply(&mut self, weights: &Tensor, weighted: &Tensor, codes: &Tensor, step: u64) -> Result<Tensor> {
+    /// Puts the winners in and gives an anchor for each code, `[K, D]`: the vector at its place, or while that is free one at a
+    /// place that is not. While all are, `codes` themselves.
+    pub(crate) fn apply(&mut self, weights: &Tensor, weighted: &Tensor, codes: &Tensor) -> Result<Tensor> {
         let features = winners(weights, weighted, &self.features)?;
         self.features.f_copy_(&features)?;
         let entered = weights.f_gt(0.0)?.f_nonzero()?;
@@ -60,8 +59,7 @@ impl Pool {
         if filled == 0 {
             return Ok(codes.shallow_clone());
         }
-        let turn = seed_from(0, "pool", step, 0).rem_euclid(filled);
         let places = Tensor::f_arange(self.places(), (Kind::Int64, codes.device()))?;
-        Ok(features.f_index_select(0, &places.f_add_scalar(turn)?.f_remainder(filled)?)?)
+        Ok(features.f_index_select(0, &places.f_remainder(filled)?)?)
     }
 }

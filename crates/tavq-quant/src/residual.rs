@@ -15,8 +15,7 @@ use crate::{BatchUpdate, QuantError, Quantized, Quantizer, Result};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StagePath {
-    /// The first, so that straight-through is the gradient itself, as audiocraft repaired it (facebookresearch/encodec,
-    /// issue 25).
+    /// The first, so that straight-through is the gradient itself, as in audiocraft (see facebookresearch/encodec, issue 25).
     #[default]
     First,
     /// Each of them, as in vector-quantize-pytorch: straight-through multiplies the gradient by the number of stages.

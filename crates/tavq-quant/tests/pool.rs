@@ -84,7 +84,7 @@ fn an_unused_code_is_pulled_to_a_past_vector_and_not_to_a_free_place() {
     for step in 0..4 {
         let latent = if step == 0 { first.copy() } else { first.narrow(0, 0, 0) };
         learn(quantizer.as_mut(), &[&latent], step);
-        // Steps without vectors change no place, but turn the pool on.
+        // Steps without vectors change no place.
         assert_eq!(filled(&store), 3);
     }
     let unused = variable(&store, "embed_prob").eq(0.0).nonzero().view([-1]);

@@ -19,6 +19,38 @@ use crate::{BatchUpdate, Quantized, Quantizer};
 ///
 /// A pass in training may draw at random, and then leave out the last of several indices a cell (-1): the laws seed libtorch's
 /// generator before each. Such a quantizer is held to them where no other thread draws at the same time.
+///
+/// ```
+/// use tavq_quant::laws::quantizer_laws;
+/// use tavq_quant::{Distance, Quantized, Quantizer, Result, nearest, tile_budget};
+/// use tch::{Reduction, Tensor};
+///
+/// struct Mine {
+///     codes: Tensor,
+/// }
+///
+/// impl Quantizer for Mine {
+///     fn codes(&self) -> i64 {
+///         self.codes.size()[0]
+///     }
+///     fn quantize(&self, latent: &Tensor, _train: bool) -> Result<Quantized> {
+///         let rows = latent.permute([0, 2, 3, 1]).contiguous();
+///         let flat = rows.view([-1, self.codes.size()[1]]);
+///         let found = nearest(&flat, &self.codes, Distance::SquaredL2, tile_budget(latent.device()))?;
+///         let indices = found.indices.view(&rows.size()[..3]);
+///         let codes = self.lookup(&indices)?.permute([0, 3, 1, 2]);
+///         let loss = latent.f_mse_loss(&codes, Reduction::Mean)?;
+///         Ok(Quantized { latent: codes.detach() + latent - latent.detach(), indices, loss })
+///     }
+///     fn lookup(&self, indices: &Tensor) -> Result<Tensor> {
+///         let shape = [indices.size(), vec![-1]].concat();
+///         Ok(self.codes.f_index_select(0, &indices.f_view([-1])?)?.f_view(shape.as_slice())?)
+///     }
+/// }
+///
+/// let outcome = quantizer_laws(4, &mut |path| Box::new(Mine { codes: path.randn_standard("codes", &[16, 4]) }));
+/// assert_eq!(outcome, Ok(()));
+/// ```
 pub fn quantizer_laws(dim: i64, make: &mut dyn FnMut(&nn::Path<'_>) -> Box<dyn Quantizer>) -> Outcome {
     let fresh = VarStore::new(Device::Cpu);
     let quantizer = make(&fresh.root());
