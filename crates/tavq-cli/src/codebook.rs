@@ -22,6 +22,9 @@ const SHOWN: usize = 3 * ROW;
 /// Cells a side of the grid that holds one code everywhere.
 const GRID: i64 = 4;
 
+/// The index of a stage that adds nothing.
+const LEFT_OUT: f64 = -1.0;
+
 const INK: [u8; 3] = [30, 30, 30];
 const GREY: [u8; 3] = [120, 120, 120];
 const BAR: [u8; 3] = [126, 3, 168];
@@ -142,15 +145,18 @@ fn fill(sheet: &mut RgbImage, [left, top]: [u32; 2], [width, height]: [u32; 2], 
 }
 
 /// What the decoder makes of a small grid of one code, for the most used codes of the decoded level; the middle half of
-/// the picture, which the padding at its edges does not reach.
+/// the picture, which the padding at its edges does not reach. Of several indices a cell, the code is the first.
 fn decoded_codes(model: &Model, usage: &Usage) -> Outcome<Vec<RgbImage>> {
     let _guard = tch::no_grad_guard();
     let codes: Vec<i64> = usage.ranked().into_iter().filter(|r| r.1 > 0).map(|r| r.0).take(SHOWN).collect();
     if codes.is_empty() {
         return Ok(Vec::new());
     }
-    let indices = Tensor::from_slice(&codes).to_device(model.device());
-    let decoded = model.decode_codes(&indices.view([-1, 1, 1]).expand([-1, GRID, GRID], false))?;
+    let indices = Tensor::from_slice(&codes).to_device(model.device()).view([-1, 1, 1]).expand([-1, GRID, GRID], false);
+    let depth = model.quantizer(model.levels().len() - 1).depth();
+    let indices =
+        if depth == 1 { indices } else { indices.unsqueeze(-1).pad([0, depth - 1], "constant", Some(LEFT_OUT)) };
+    let decoded = model.decode_codes(&indices)?;
     let (h, w) = (decoded.size()[2], decoded.size()[3]);
     let middle = decoded.narrow(2, h / 4, (h / 2).max(1)).narrow(3, w / 4, (w / 2).max(1));
     Ok(to_images(&middle.to_kind(Kind::Float))?)

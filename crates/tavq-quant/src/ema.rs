@@ -1,5 +1,10 @@
 //! A codebook that follows moving averages of its vectors instead of a gradient (van den Oord et al. 2017,
 //! appendix A.1), with replacement of dead codes.
+//!
+//! Step for step what vector-quantize-pytorch does with `decay`, `eps`, `commitment_weight` (beta), `use_cosine_sim`
+//! (`normalize`) and `threshold_ema_dead_code` (`expire_below`, which is also the count that a replaced code begins with). Where a
+//! batch has fewer vectors than codes, dead codes may become the same vector here; there some of them wait. Its k-means start
+//! takes over the counts of the first batch as well; here counts begin at 1.
 
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, nn};

@@ -1,5 +1,8 @@
 //! Residual quantization (Zeghidour et al. 2021, "SoundStream", algorithm 1; Lee et al. 2022, RQ-VAE): each stage quantizes
 //! what the stages before it left over, and the sum of their codes is the code of the cell.
+//!
+//! vector-quantize-pytorch gives the losses of the stages one by one; here they are added up. With a shared codebook it decays
+//! averages once a stage; here the statistics of all stages enter one step of them.
 
 use std::cell::RefCell;
 

@@ -1,4 +1,7 @@
 //! The plain codebook, trained by gradient (van den Oord et al. 2017).
+//!
+//! vector-quantize-pytorch's `learnable_codebook` has one term that moves vectors and codes alike, weighted as a whole: at
+//! weight 1 its gradients are those of beta 1 here, its loss is half of it.
 
 use serde::{Deserialize, Serialize};
 use tch::{Tensor, nn};

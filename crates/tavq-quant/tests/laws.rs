@@ -119,6 +119,7 @@ fn every_codebook_keeps_the_laws_under_rotation() {
     hold(QuantizerConfig::Ema(EmaConfig { codes, gradient, ..EmaConfig::default() }));
     hold(QuantizerConfig::Cvq(CvqConfig { codes, gradient, ..CvqConfig::default() }));
     hold(QuantizerConfig::SimVq(SimVqConfig { codes, gradient, ..SimVqConfig::default() }));
+    hold(QuantizerConfig::Vq(VqConfig { codes, gradient, normalize: true, ..VqConfig::default() }));
 }
 
 /// What is wrong with a [`Broken`] quantizer.

@@ -141,7 +141,8 @@ impl Model {
         Ok(Forward { latents, quantized, reconstruction })
     }
 
-    /// The pictures that codes of the decoded level stand for: indices `[B, h, w]` to `[B, 3, H, W]`, not clamped.
+    /// The pictures that codes of the decoded level stand for: indices `[B, h, w]`, or `[B, h, w, depth]` of several a cell, to
+    /// `[B, 3, H, W]`, not clamped.
     pub fn decode_codes(&self, indices: &Tensor) -> Result<Tensor> {
         let codes = self.quantizer(self.levels.len().saturating_sub(1)).lookup(indices)?;
         Ok(self.backbone.decode(&codes.f_permute([0, 3, 1, 2])?, false)?)
