@@ -20,6 +20,7 @@ ema, cosine: five steps of moving averages (decay 0.8, epsilon 1e-5, commitment 
 `use_cosine_sim`; `codes`, `cluster_size`, `embed_avg` before the first step and after each.
 expire: the same with `threshold_ema_dead_code` 2 from far codes; drawn vectors differ by generator, so only what is not drawn is told.
 llamagen: l2-normalised vectors and codes, a trained codebook, beta 0.25: `vq_loss + commit_loss` of LlamaGen's VectorQuantizer.
+kmeans: `rows` [60, 4] after ten iterations from the first eight: `means`, and with rows of length 1 `cosine`.
 residual: three stages of 12 codes, learnable: `losses` of each stage; `residual.ema`: three steps of moving averages.
 """
 
@@ -30,7 +31,7 @@ import torch.nn.functional as F
 import vector_quantize_pytorch.lookup_free_quantization as lookup_free
 from safetensors.torch import save_file
 from vector_quantize_pytorch import FSQ, LFQ, ResidualVQ, SimVQ, VectorQuantize
-from vector_quantize_pytorch.vector_quantize_pytorch import rotate_to
+from vector_quantize_pytorch.vector_quantize_pytorch import kmeans, rotate_to
 
 HERE = Path(__file__).parent
 GENERATOR = torch.Generator().manual_seed(1)
@@ -208,8 +209,19 @@ def residual():
              books=model.codebooks, cluster_size=torch.stack([layer._codebook.cluster_size[0] for layer in model.layers]))
 
 
+def centres():
+    rows = noise(60, 4)
+    first = lambda samples, count: samples[:, :count]
+    means, bins = kmeans(rows[None], 8, 10, sample_fn=first)
+    cosine, cosine_bins = kmeans(F.normalize(rows, dim=-1)[None], 8, 10, use_cosine_sim=True, sample_fn=first)
+    # An empty cluster stays there and moves here.
+    assert bins.min() > 0 and cosine_bins.min() > 0
+    keep("kmeans", rows=rows, means=means[0], cosine=cosine[0])
+
+
 def main():
-    for part in (rotation, simvq, fsq, lfq, vq, averages, expire, llamagen, residual):
+    torch.manual_seed(1)
+    for part in (rotation, simvq, fsq, lfq, vq, averages, expire, llamagen, residual, centres):
         part()
     save_file({name: tensor.contiguous() for name, tensor in TENSORS.items()}, HERE / "lucidrains.safetensors")
 

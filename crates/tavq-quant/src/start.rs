@@ -133,6 +133,22 @@ mod tests {
     }
 
     #[test]
+    fn centres_agree_with_vector_quantize_pytorch() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/lucidrains.safetensors");
+        let file = tavq_torch::TensorFile::open(&path).unwrap();
+        let get = |name: &str| file.get(&format!("kmeans.{name}")).unwrap();
+        let rows = get("rows");
+        let unit = &rows / rows.norm_scalaropt_dim(2.0, [1].as_slice(), true);
+        for (rows, distance, expected) in
+            [(rows, Distance::SquaredL2, get("means")), (unit, Distance::Cosine, get("cosine"))]
+        {
+            let found = centres(&rows, rows.narrow(0, 0, 8), distance, ITERATIONS).unwrap();
+            let apart = (found - expected).abs().max().double_value(&[]);
+            assert!(apart < 1e-5, "{distance:?}: {apart:e}");
+        }
+    }
+
+    #[test]
     fn an_iteration_never_adds_to_the_distances() {
         let on = (Kind::Float, Device::Cpu);
         for distance in [Distance::SquaredL2, Distance::Cosine] {

@@ -151,6 +151,38 @@ fn stages_start_one_a_step_from_what_the_others_leave() {
 }
 
 #[test]
+fn statistics_of_two_batches_are_those_of_both_in_one() {
+    let batch = noise(&[4, 3, 2, 2], 1);
+    for shared in [false, true] {
+        let mut found = Vec::new();
+        for parts in [vec![batch.copy()], vec![batch.narrow(0, 0, 1), batch.narrow(0, 1, 3)]] {
+            let inner = QuantizerConfig::Ema(EmaConfig { codes: 8, decay: 0.5, ..EmaConfig::default() });
+            let (store, mut quantizer) =
+                residual(three(ResidualConfig { shared, ..ResidualConfig::default() }), inner, 3);
+            let stages = if shared { 1 } else { 3 };
+            let books = noise(&[stages, 8, 3], 2);
+            for name in ["embedding.weight", "embedding.embed_avg"] {
+                put(&store, &books, name);
+            }
+            let passes: Vec<_> = parts.iter().map(|z| (z, quantizer.quantize(z, true).unwrap())).collect();
+            let update = quantizer.batch_update().unwrap();
+            let sum = passes
+                .iter()
+                .map(|(z, q)| update.collect(z, q).unwrap())
+                .reduce(|a, b| a.iter().zip(&b).map(|(a, b)| a + b).collect())
+                .unwrap();
+            update.apply(&sum, 0).unwrap();
+            let names = (0..stages).map(|stage| format!("stage.{stage}.embedding.weight"));
+            found.push(Tensor::cat(&names.map(|name| variable(&store, &name)).collect::<Vec<_>>(), 0));
+            let counted = variable(&store, "stage.0.embedding.cluster_size").sum(Kind::Double).double_value(&[]);
+            // Eight codes began at 1; of 16 vectors the one codebook sees three residuals, or its own.
+            assert_eq!(counted, 4.0 + 8.0 * if shared { 3.0 } else { 1.0 });
+        }
+        assert!(gap(&found[0], &found[1]) < 1e-6, "shared: {shared}");
+    }
+}
+
+#[test]
 fn indices_of_all_stages_are_counted_and_dropped_ones_are_not() {
     let mut usage = Usage::new(4);
     usage.add(&Tensor::from_slice(&[0i64, 3, -1, 0, 1, -1]).view([1, 1, 2, 3])).unwrap();
