@@ -146,9 +146,10 @@ impl<'a> Trainer<'a> {
         if !total.is_finite() {
             return Err(TrainError::Diverged { step: self.step, loss: total });
         }
-        let norm = self.optimizer.step(self.step, self.config.run.steps);
+        // Before the optimiser moves the codes that the statistics are of, as CVQ's authors do within the forward pass.
         let collective = &self.services.collective;
         tch::no_grad(|| self.model.update_codebooks(&pass, self.step, &|t| Ok(collective.sum(t)?)))?;
+        let norm = self.optimizer.step(self.step, self.config.run.steps);
         self.step += 1;
         self.usage.add(&pass, batch.epoch)?;
         self.cursor = batch.cursor;
