@@ -18,6 +18,8 @@ import torch.nn.functional as F
 import yaml
 from safetensors.torch import save_file
 
+from formula import formula, noise
+
 
 class Net:
     """The network as functions over a dict of named weights; `shapes` collects names and shapes where it is given."""
@@ -86,27 +88,6 @@ class Net:
         zq = book[indices].view(*z.permute(0, 2, 3, 1).shape).permute(0, 3, 1, 2)
         apart = (near.values[:, 1] - near.values[:, 0]).min().item()
         return {"z": z, "indices": indices, "recon": self.decode(zq), "loss": 1.25 * F.mse_loss(zq, z)}, apart
-
-
-def noise(name, shape):
-    """Uniform in [-1, 1): FNV-1a of the name, then SplitMix64's finalizer of that plus the position."""
-    h = 0xCBF29CE484222325
-    for byte in name.encode():
-        h = (h ^ byte) * 0x100000001B3 % (1 << 64)
-    x = np.arange(int(np.prod(shape)), dtype=np.uint64) + np.uint64(h)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    x = x ^ (x >> np.uint64(31))
-    return ((x >> np.uint64(40)).astype(np.float64) / 2**23 - 1).reshape(shape)
-
-
-def formula(name, shape):
-    value = noise(name, shape)
-    if len(shape) == 4:
-        value *= 2 / np.sqrt(np.prod(shape[1:]))
-    elif len(shape) == 1:
-        value = value * 0.2 + (1 if name.endswith("weight") else 0)
-    return torch.from_numpy(value.astype(np.float32))
 
 
 def check(folder, converted):

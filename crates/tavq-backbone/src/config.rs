@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use tavq_quant::{Backbone, Result};
 use tch::nn;
 
-use crate::{Vqgan, VqganConfig, Vqvae, VqvaeConfig};
+use crate::{Vit, VitConfig, Vqgan, VqganConfig, Vqvae, VqvaeConfig};
 
 /// A backbone's configuration, told apart by `kind`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -14,6 +14,8 @@ pub enum BackboneConfig {
     Vqgan(VqganConfig),
     /// The residual VQ-VAE.
     Vqvae(VqvaeConfig),
+    /// The transformer over patches.
+    Vit(VitConfig),
 }
 
 impl BackboneConfig {
@@ -22,6 +24,7 @@ impl BackboneConfig {
         match self {
             Self::Vqgan(config) => config.check(),
             Self::Vqvae(config) => config.check(),
+            Self::Vit(config) => config.check(),
         }
     }
 
@@ -31,6 +34,7 @@ impl BackboneConfig {
         Ok(match self {
             Self::Vqgan(config) => Box::new(Vqgan::new(path, config)?),
             Self::Vqvae(config) => Box::new(Vqvae::new(path, config)?),
+            Self::Vit(config) => Box::new(Vit::new(path, config)?),
         })
     }
 }

@@ -3,12 +3,12 @@
 //! work at the coarsest size, which makes it the fast choice on CPUs.
 
 use serde::{Deserialize, Serialize};
-use tavq_quant::{Backbone, LevelShape, QuantError, Result};
+use tavq_quant::{Backbone, LevelShape, QuantError, Quantize, Result};
 use tavq_torch::check_shape;
 use tch::{Tensor, nn};
 
 use crate::layers::{Conv, Widen};
-use crate::taps::{Taps, check_images};
+use crate::taps::{Pass, Taps, Wiring, as_it_is, check_images};
 
 /// `kind = "vqvae"`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,11 +28,22 @@ pub struct VqvaeConfig {
     pub embed_dim: i64,
     /// 1: the latent alone; 3: with the two next finer strides (the image itself is none).
     pub levels: usize,
+    /// How the side levels are wired into the encoder.
+    pub wiring: Wiring,
 }
 
 impl Default for VqvaeConfig {
     fn default() -> Self {
-        Self { in_channels: 3, width: 128, halvings: 3, blocks: 2, block_width: 64, embed_dim: 64, levels: 3 }
+        Self {
+            in_channels: 3,
+            width: 128,
+            halvings: 3,
+            blocks: 2,
+            block_width: 64,
+            embed_dim: 64,
+            levels: 3,
+            wiring: Wiring::Taps,
+        }
     }
 }
 
@@ -52,6 +63,7 @@ impl VqvaeConfig {
                 return Err(bad(field, &format!("{low} to {high}"), value));
             }
         }
+        self.wiring.check(self.levels)?;
         match self.levels {
             1 => Ok(()),
             3 if self.halvings >= 3 => Ok(()),
@@ -96,7 +108,7 @@ impl Block {
 }
 
 /// Encoder and decoder. Variables: `encoder.{down.{i}, conv, block.{i}.{inner, outer}, out}`,
-/// `decoder.{in, block.{i}.{inner, outer}, up.{i}}`, `taps.{i}`.
+/// `decoder.{in, block.{i}.{inner, outer}, up.{i}}`, and of the side levels `taps.{i}` and `cascade.{i}`.
 #[derive(Debug)]
 pub struct Vqvae {
     in_channels: i64,
@@ -133,7 +145,7 @@ impl Vqvae {
             .collect::<Result<_>>()?;
         let tapped: Vec<i64> = if config.levels == 3 { vec![n - 2, n - 1] } else { Vec::new() };
         let features: Vec<_> = tapped.iter().map(|s| (*s as usize, config.width_after(*s))).collect();
-        let taps = Taps::new(path, &features, config.embed_dim)?;
+        let taps = Taps::new(path, &features, config.embed_dim, config.wiring)?;
         let levels =
             tapped.into_iter().chain([n]).map(|s| LevelShape { channels: config.embed_dim, stride: 1 << s }).collect();
         let in_channels = config.in_channels;
@@ -146,20 +158,22 @@ impl Backbone for Vqvae {
         &self.levels
     }
 
-    fn encode(&self, images: &Tensor, _train: bool) -> Result<Vec<Tensor>> {
+    fn encode(&self, images: &Tensor, train: bool) -> Result<Vec<Tensor>> {
+        self.encode_through(images, train, &mut as_it_is)
+    }
+
+    fn encode_through(&self, images: &Tensor, _train: bool, quantize: &mut Quantize<'_>) -> Result<Vec<Tensor>> {
         check_images(images, self.in_channels, &self.levels)?;
-        let mut levels = Vec::with_capacity(self.levels.len());
+        let mut pass = Pass::new(quantize);
         let mut h = images.shallow_clone();
         for (i, conv) in self.down.iter().enumerate() {
-            h = conv.forward(&h)?.f_relu_()?;
-            self.taps.read(i + 1, &h, &mut levels)?;
+            h = self.taps.pass(i + 1, conv.forward(&h)?.f_relu_()?, &mut pass)?;
         }
         let mut h = self.conv.forward(&h)?;
         for block in &self.encoder_blocks {
             h = block.forward(&h)?;
         }
-        levels.push(self.conv_out.forward(&h.f_relu_()?)?);
-        Ok(levels)
+        pass.finish(self.conv_out.forward(&h.f_relu_()?)?)
     }
 
     fn decode(&self, latent: &Tensor, _train: bool) -> Result<Tensor> {

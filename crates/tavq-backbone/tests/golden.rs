@@ -4,7 +4,7 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
-use common::gap;
+use common::{gap, set_by_formula};
 use tavq_backbone::{Vqgan, VqganConfig};
 use tavq_quant::{Backbone, Form, Quantizer, Vq, VqConfig};
 use tavq_torch::{TensorFile, load_variables};
@@ -38,35 +38,13 @@ fn replay(file: &TensorFile, model: &Vqgan, book: &Vq) {
     }
 }
 
-/// Weights by the formula of `golden/vqgan.py`.
-fn formula(name: &str, shape: &[i64]) -> Tensor {
-    let start = name.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
-    let uniform = |i: u64| {
-        let x = start.wrapping_add(i);
-        let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        let x = x ^ (x >> 31);
-        (x >> 40) as f64 / f64::from(1 << 23) - 1.0
-    };
-    let fan = shape[1..].iter().product::<i64>() as f64;
-    let value = |i| match shape.len() {
-        4 => uniform(i) * (2.0 / fan.sqrt()),
-        1 => uniform(i) * 0.2 + if name.ends_with("weight") { 1.0 } else { 0.0 },
-        _ => uniform(i),
-    };
-    let values: Vec<f32> = (0..shape.iter().product::<i64>() as u64).map(|i| value(i) as f32).collect();
-    Tensor::from_slice(&values).view(shape)
-}
-
 #[test]
 fn outputs_equal_those_of_the_published_network() {
     for name in ["f2", "f8"] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(format!("vqgan_{name}.safetensors"));
         let file = TensorFile::open(&path).unwrap();
         let (store, model, book) = build(&file, file.meta("codes").unwrap().parse().unwrap());
-        for (name, mut variable) in store.variables() {
-            tch::no_grad(|| variable.copy_(&formula(&name, &variable.size())));
-        }
+        set_by_formula(&store);
         replay(&file, &model, &book);
     }
 }
@@ -96,7 +74,9 @@ fn recorded_models() {
 #[test]
 fn the_default_is_the_published_f16_model() {
     let store = VarStore::new(Device::Cpu);
-    Vqgan::new(&store.root(), &VqganConfig { levels: 1, ..VqganConfig::default() }).unwrap();
+    let config = VqganConfig { levels: 1, ..VqganConfig::default() };
+    Vqgan::new(&store.root(), &config).unwrap();
+    Vq::new(&(store.root() / "quantize"), &VqConfig { codes: 1024, ..VqConfig::default() }, config.embed_dim).unwrap();
     let variables = store.variables();
     let part = |prefix: &str| {
         let sizes: Vec<usize> =
@@ -107,7 +87,8 @@ fn the_default_is_the_published_f16_model() {
     assert_eq!(part("decoder."), (194, 42_449_795));
     assert_eq!(part("quant_conv."), (2, 65_792));
     assert_eq!(part("post_quant_conv."), (2, 65_792));
-    assert_eq!(variables.len(), 144 + 194 + 4);
+    assert_eq!(part("quantize."), (1, 262_144));
+    assert_eq!(part(""), (144 + 194 + 4 + 1, 72_141_699));
     for name in [
         "encoder.down.4.attn.1.proj_out.weight",
         "encoder.down.3.downsample.conv.bias",

@@ -1,10 +1,12 @@
-//! Both backbones keep the laws of their seam; backbones with one fault each break the law of that name.
+//! The backbones keep the laws of their seam; backbones with one fault each break the law of that name.
+
+mod common;
 
 use std::cell::Cell;
 
-use tavq_backbone::{BackboneConfig, VqganConfig, VqvaeConfig};
+use tavq_backbone::{BackboneConfig, Head, VitConfig, VqganConfig, VqvaeConfig, Wiring};
 use tavq_quant::laws::backbone_laws;
-use tavq_quant::{Backbone, LevelShape, QuantError, Result};
+use tavq_quant::{Backbone, LevelShape, QuantError, Quantize, Result};
 use tch::nn::VarStore;
 use tch::{Device, Tensor};
 
@@ -26,6 +28,14 @@ fn vqgan() -> VqganConfig {
     }
 }
 
+fn cascade() -> VqganConfig {
+    VqganConfig { wiring: Wiring::Cascade, ..vqgan() }
+}
+
+fn vit() -> VitConfig {
+    VitConfig { patch: 4, width: 16, depth: 3, heads: 2, mlp: 24, embed_dim: 12, ..VitConfig::default() }
+}
+
 fn vqvae() -> VqvaeConfig {
     VqvaeConfig { width: 32, block_width: 8, embed_dim: 12, ..VqvaeConfig::default() }
 }
@@ -38,12 +48,15 @@ fn the_vqgan_keeps_the_laws() {
         (VqganConfig { attn_resolutions: vec![], ..vqgan() }, vec![1, 2, 4]),
         (VqganConfig { attn_resolutions: vec![16, 8], tap_strides: vec![2, 4], ..vqgan() }, vec![2, 4, 4]),
         (VqganConfig { ch_mult: vec![2], levels: 1, resolution: 8, ..vqgan() }, vec![1]),
+        (VqganConfig { attn_resolutions: vec![32, 16, 8], dropout: 0.2, ..cascade() }, vec![1, 2, 4]),
+        (VqganConfig { tap_strides: vec![2, 2], ..cascade() }, vec![2, 2, 4]),
     ];
     for (config, strides) in configs {
-        let name = format!("{config:?}");
+        let (name, wiring) = (format!("{config:?}"), config.wiring);
         let backbone = build(BackboneConfig::Vqgan(config));
         assert_eq!(backbone.levels().iter().map(|l| l.stride).collect::<Vec<_>>(), strides);
         backbone_laws(backbone.as_ref(), (16, 24)).unwrap_or_else(|broken| panic!("{name}: {broken}"));
+        assert_eq!(depends_on_codes(backbone.as_ref(), (16, 24)), wiring == Wiring::Cascade, "{name}");
     }
 }
 
@@ -51,15 +64,44 @@ fn the_vqgan_keeps_the_laws() {
 fn the_vqvae_keeps_the_laws() {
     let configs = [
         (vqvae(), vec![2, 4, 8]),
+        (VqvaeConfig { wiring: Wiring::Cascade, ..vqvae() }, vec![2, 4, 8]),
         (VqvaeConfig { levels: 1, ..vqvae() }, vec![8]),
         (VqvaeConfig { levels: 1, halvings: 1, blocks: 0, ..vqvae() }, vec![2]),
     ];
     for (config, strides) in configs {
-        let name = format!("{config:?}");
+        let (name, wiring) = (format!("{config:?}"), config.wiring);
         let backbone = build(BackboneConfig::Vqvae(config));
         assert_eq!(backbone.levels().iter().map(|l| l.stride).collect::<Vec<_>>(), strides);
         backbone_laws(backbone.as_ref(), (16, 40)).unwrap_or_else(|broken| panic!("{name}: {broken}"));
+        assert_eq!(depends_on_codes(backbone.as_ref(), (16, 40)), wiring == Wiring::Cascade, "{name}");
     }
+}
+
+#[test]
+fn the_vit_keeps_the_laws() {
+    let configs = [
+        vit(),
+        VitConfig { levels: 1, head: Head::Linear, ..vit() },
+        VitConfig { tap_blocks: vec![3, 3], heads: 1, ..vit() },
+        VitConfig { wiring: Wiring::Cascade, ..vit() },
+        VitConfig { tap_blocks: vec![1, 1], depth: 1, wiring: Wiring::Cascade, ..vit() },
+    ];
+    for config in configs {
+        let (name, wiring, levels) = (format!("{config:?}"), config.wiring, config.levels);
+        let backbone = build(BackboneConfig::Vit(config));
+        assert_eq!(backbone.levels(), vec![LevelShape { channels: 12, stride: 4 }; levels]);
+        backbone_laws(backbone.as_ref(), (16, 24)).unwrap_or_else(|broken| panic!("{name}: {broken}"));
+        assert_eq!(depends_on_codes(backbone.as_ref(), (16, 24)), wiring == Wiring::Cascade, "{name}");
+    }
+}
+
+/// Whether every level after the first changes with the codes of the one before.
+fn depends_on_codes(backbone: &dyn Backbone, size: (i64, i64)) -> bool {
+    let images = common::noise("images", &[1, 3, size.0, size.1]);
+    let through = |scale: f64| backbone.encode_through(&images, false, &mut |_, z| Ok(z * scale)).unwrap();
+    let changed: Vec<bool> = through(1.0).iter().zip(through(2.0)).map(|(a, b)| *a != b).collect();
+    assert!(!changed[0] && changed[1..].iter().all(|c| *c == changed[1]), "{changed:?}");
+    changed.get(1).copied().unwrap_or(false)
 }
 
 /// What is wrong with a [`Broken`] backbone.
@@ -79,6 +121,13 @@ enum Fault {
     SeesTheBatch,
     CutOffSide,
     CutOffDecoder,
+    ThroughRefuses,
+    QuantizesTwice,
+    LastComesFirst,
+    ReturnsCodes,
+    SwallowsErrors,
+    OtherEncoder,
+    CutOffCodes,
 }
 
 /// A sound backbone behind one fault.
@@ -91,7 +140,7 @@ struct Broken {
 
 impl Broken {
     fn new(fault: Fault) -> Self {
-        let sound = build(BackboneConfig::Vqvae(vqvae()));
+        let sound = build(BackboneConfig::Vqvae(VqvaeConfig { wiring: Wiring::Cascade, ..vqvae() }));
         let mut levels = sound.levels().to_vec();
         match fault {
             Fault::NoLevel => levels.clear(),
@@ -121,9 +170,35 @@ impl Backbone for Broken {
             Fault::NotANumber => levels[0] = &levels[0] * f64::NAN,
             Fault::SeesTheBatch => levels[0] = &levels[0] * (1.0 + 0.01 * images.size()[0] as f64),
             Fault::CutOffSide => levels[1] = levels[1].detach(),
+            Fault::OtherEncoder => levels[0] = &levels[0] + 1.0,
             _ => {}
         }
         Ok(levels)
+    }
+
+    fn encode_through(&self, images: &Tensor, train: bool, quantize: &mut Quantize<'_>) -> Result<Vec<Tensor>> {
+        let sound = |quantize: &mut Quantize<'_>| self.sound.encode_through(images, train, quantize);
+        match self.fault {
+            Fault::ThroughRefuses => refuse(),
+            Fault::QuantizesTwice => sound(&mut |level, z| {
+                let _ = quantize(level, z)?;
+                quantize(level, z)
+            }),
+            Fault::LastComesFirst => sound(&mut |level, z| quantize(2 - level, z)),
+            Fault::ReturnsCodes => {
+                let mut codes = Vec::new();
+                sound(&mut |level, z| {
+                    codes.push(quantize(level, z)?);
+                    Ok(codes[level].shallow_clone())
+                })?;
+                Ok(codes)
+            }
+            Fault::SwallowsErrors => {
+                sound(&mut |level, z| Ok(quantize(level, z).unwrap_or_else(|_| z.shallow_clone())))
+            }
+            Fault::CutOffCodes => sound(&mut |level, z| Ok(quantize(level, z)?.detach())),
+            _ => sound(quantize),
+        }
     }
 
     fn decode(&self, latent: &Tensor, train: bool) -> Result<Tensor> {
@@ -157,6 +232,13 @@ fn every_fault_breaks_the_law_of_its_name() {
         (Fault::SeesTheBatch, "evaluation does not depend on the batch"),
         (Fault::CutOffSide, "gradients reach the images"),
         (Fault::CutOffDecoder, "gradients reach the latent from the reconstruction"),
+        (Fault::ThroughRefuses, "encode_through: refused a valid call"),
+        (Fault::QuantizesTwice, "every level is quantized once and in order"),
+        (Fault::LastComesFirst, "every level is quantized once and in order"),
+        (Fault::ReturnsCodes, "the latents that were quantized are returned"),
+        (Fault::SwallowsErrors, "an error of the quantizer ends the pass"),
+        (Fault::OtherEncoder, "encode is encode_through with latents for codes"),
+        (Fault::CutOffCodes, "gradients reach the codes that a level depends on"),
     ];
     for (fault, law) in table {
         let broken = backbone_laws(&Broken::new(fault), (16, 16)).expect_err(law);

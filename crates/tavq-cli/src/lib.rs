@@ -12,6 +12,7 @@ mod run;
 mod session;
 mod sheet;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -54,6 +55,7 @@ pub fn standard_registry() -> Registry {
     Registry::default()
         .backbone("vqgan", |path, table| Ok(parse::<BackboneConfig>("model.backbone", "vqgan", table)?.build(path)?))
         .backbone("vqvae", |path, table| Ok(parse::<BackboneConfig>("model.backbone", "vqvae", table)?.build(path)?))
+        .backbone("vit", |path, table| Ok(parse::<BackboneConfig>("model.backbone", "vit", table)?.build(path)?))
         .quantizer("vq", |path, table, dim| Ok(quantizer("vq", table)?.build(path, dim)?))
         .quantizer("ema", |path, table, dim| Ok(quantizer("ema", table)?.build(path, dim)?))
         .quantizer("cvq", |path, table, dim| Ok(quantizer("cvq", table)?.build(path, dim)?))
@@ -75,7 +77,12 @@ fn parse<T: serde::de::DeserializeOwned>(field: &str, kind: &str, mut table: tom
 
 /// Runs the command line of this process. Exit code 0, 1 (the work failed) or 2 (bad usage or input).
 pub fn run(registry: &Registry) -> ExitCode {
-    let cli = Cli::parse();
+    run_with(registry, std::env::args_os())
+}
+
+/// [`run`] on arguments of the caller's own, the program's name first.
+pub fn run_with(registry: &Registry, arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = Cli::parse_from(arguments);
     let outcome = match &cli.command {
         Command::Train(args) => commands::train::run(args, registry),
         Command::Split(args) => commands::split::run(args),
@@ -96,3 +103,8 @@ pub fn run(registry: &Registry) -> ExitCode {
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 pub struct Readme;
+
+/// The code blocks of the page on one's own backbone, run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/own-backbone.md")]
+pub struct OwnBackbone;

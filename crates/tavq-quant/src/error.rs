@@ -34,6 +34,14 @@ pub enum QuantError {
         /// Number of tensors given.
         found: usize,
     },
+    /// A backbone that did not hand each of its levels to the quantizer once and in order.
+    #[error("backbone: expected {expected}, found {found}")]
+    Levels {
+        /// What was due.
+        expected: String,
+        /// What came.
+        found: String,
+    },
     /// libtorch refused an operation.
     #[error("libtorch: {0}")]
     Torch(#[from] tch::TchError),

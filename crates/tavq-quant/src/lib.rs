@@ -53,6 +53,9 @@ pub struct LevelShape {
     pub stride: i64,
 }
 
+/// Gives the codes `[B, D, h, w]` of a level's latent, of its shape and type. The level counts from 0, the finest.
+pub type Quantize<'a> = dyn FnMut(usize, &Tensor) -> Result<Tensor> + 'a;
+
 /// An image encoder and decoder around a quantizer.
 pub trait Backbone: Send {
     /// The levels, fine to coarse; the last one is decoded.
@@ -61,6 +64,18 @@ pub trait Backbone: Send {
     fn encode(&self, images: &Tensor, train: bool) -> Result<Vec<Tensor>>;
     /// A latent `[B, D, h, w]` of the last level to images `[B, 3, H, W]`, not clamped.
     fn decode(&self, latent: &Tensor, train: bool) -> Result<Tensor>;
+    /// [`Backbone::encode`] with quantization in between: hands each level's latent to `quantize` as soon as it is there,
+    /// once and in order, and returns these latents. A trainer calls this one alone.
+    ///
+    /// Override it where a level is computed from the codes of the level before (a cascade). `encode` is then the same
+    /// pass with each latent in the place of its codes.
+    fn encode_through(&self, images: &Tensor, train: bool, quantize: &mut Quantize<'_>) -> Result<Vec<Tensor>> {
+        let latents = self.encode(images, train)?;
+        for (level, latent) in latents.iter().enumerate() {
+            let _ = quantize(level, latent)?;
+        }
+        Ok(latents)
+    }
 }
 
 /// What quantizing a latent gives.

@@ -6,7 +6,7 @@
 
 use tavq_align::LevelAlignment;
 use tavq_encode::Granularity;
-use tavq_quant::{Backbone, LevelShape, Quantized, Quantizer};
+use tavq_quant::{Backbone, LevelShape, QuantError, Quantized, Quantizer};
 use tavq_torch::{check_shape, seed_from};
 use tch::nn::VarStore;
 use tch::{Device, Tensor};
@@ -53,7 +53,7 @@ impl Model {
         let backbone = registry.build_backbone(&root, &config.model.backbone)?;
         let mut levels = backbone.levels().to_vec();
         if !config.model.side_levels {
-            levels.drain(..levels.len() - 1);
+            levels.drain(..levels.len().saturating_sub(1));
         }
         let shared = config.model.shared_codebook;
         let mut quantizers = Vec::new();
@@ -114,16 +114,29 @@ impl Model {
         self.quantizers[self.quantizer_at(level)].as_ref()
     }
 
-    /// Encodes and quantizes every used level.
+    /// Encodes and quantizes every used level. Levels that are not in use keep their latents where codes would be.
     pub fn encode(&self, images: &Tensor, train: bool) -> Result<(Vec<Tensor>, Vec<Quantized>)> {
         check_shape("images", images, &[-1, 3, -1, -1])?;
-        let mut latents = self.backbone.encode(images, train)?;
-        latents.drain(..latents.len().saturating_sub(self.levels.len()));
-        let quantized = latents
-            .iter()
-            .enumerate()
-            .map(|(i, z)| Ok(self.quantizer(i).quantize(z, train)?))
-            .collect::<Result<Vec<_>>>()?;
+        let all = self.backbone.levels().len();
+        let unused = all.saturating_sub(self.levels.len());
+        let (mut next, mut quantized) = (0, Vec::with_capacity(self.levels.len()));
+        let mut latents = self.backbone.encode_through(images, train, &mut |level, latent| {
+            if level != next || next == all {
+                let due = if next < all { format!("level {next}") } else { "no further level".to_owned() };
+                return Err(wrong_levels(&format!("{due} at the quantizer"), &format!("level {level}")));
+            }
+            next += 1;
+            let Some(used) = level.checked_sub(unused) else { return Ok(latent.shallow_clone()) };
+            let q = self.quantizer(used).quantize(latent, train)?;
+            let codes = q.latent.shallow_clone();
+            quantized.push(q);
+            Ok(codes)
+        })?;
+        if (next, latents.len()) != (all, all) {
+            let found = format!("{next} and {}", latents.len());
+            return Err(wrong_levels(&format!("{all} levels at the quantizer and {all} latents"), &found).into());
+        }
+        latents.drain(..unused);
         Ok((latents, quantized))
     }
 
@@ -138,6 +151,7 @@ impl Model {
             });
         };
         let reconstruction = self.backbone.decode(&last.latent, train)?;
+        check_shape("reconstruction", &reconstruction, &images.size())?;
         Ok(Forward { latents, quantized, reconstruction })
     }
 
@@ -188,6 +202,10 @@ impl Model {
         }
         Ok(())
     }
+}
+
+fn wrong_levels(expected: &str, found: &str) -> QuantError {
+    QuantError::Levels { expected: expected.to_owned(), found: found.to_owned() }
 }
 
 fn check_width(levels: &[LevelShape], level: &LevelShape) -> Result<()> {

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use tavq_quant::{LevelShape, QuantError, Result};
 
 use crate::layers::GROUPS;
+use crate::taps::Wiring;
 
 /// Larger than any size or width of a model; keeps products far from overflow.
 const MOST: i64 = 1 << 16;
@@ -39,6 +40,8 @@ pub struct VqganConfig {
     pub levels: usize,
     /// Strides of the two side levels, fine to coarse; empty: the two next finer than the latent's.
     pub tap_strides: Vec<i64>,
+    /// How the side levels are wired into the encoder.
+    pub wiring: Wiring,
 }
 
 impl Default for VqganConfig {
@@ -57,6 +60,7 @@ impl Default for VqganConfig {
             embed_dim: 256,
             levels: 3,
             tap_strides: Vec::new(),
+            wiring: Wiring::Taps,
         }
     }
 }
@@ -103,6 +107,7 @@ impl VqganConfig {
         if self.double_z {
             return Err(bad("double_z", "false (true belongs to models without a codebook)", true));
         }
+        self.wiring.check(self.levels)?;
         self.tapped_stages().map(|_| ())
     }
 

@@ -5,7 +5,7 @@ use tch::{Tensor, nn};
 
 use super::VqganConfig;
 use crate::layers::{Attention, Conv, Norm, ResnetBlock};
-use crate::taps::Taps;
+use crate::taps::{Pass, Taps};
 
 /// Residual blocks, each followed by attention where the stage attends.
 #[derive(Debug)]
@@ -101,18 +101,11 @@ impl Encoder {
         })
     }
 
-    /// The latent before `quant_conv`; side levels are added to `levels` on the way.
-    pub(super) fn forward(
-        &self,
-        images: &Tensor,
-        train: bool,
-        taps: &Taps,
-        levels: &mut Vec<Tensor>,
-    ) -> Result<Tensor> {
+    /// The latent before `quant_conv`; side levels are quantized on the way.
+    pub(super) fn forward(&self, images: &Tensor, train: bool, taps: &Taps, pass: &mut Pass<'_, '_>) -> Result<Tensor> {
         let mut h = self.conv_in.forward(images)?;
         for (i, (stage, halve)) in self.down.iter().enumerate() {
-            h = stage.forward(h, train)?;
-            taps.read(i, &h, levels)?;
+            h = taps.pass(i, stage.forward(h, train)?, pass)?;
             if let Some(halve) = halve {
                 // One row and column of zeros at the right and bottom only.
                 h = halve.forward(&h.f_constant_pad_nd([0, 1, 0, 1])?)?;

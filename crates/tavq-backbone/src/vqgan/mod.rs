@@ -6,17 +6,17 @@ mod encoder;
 
 pub use config::VqganConfig;
 
-use tavq_quant::{Backbone, LevelShape, Result};
+use tavq_quant::{Backbone, LevelShape, Quantize, Result};
 use tavq_torch::check_shape;
 use tch::{Tensor, nn};
 
 use crate::layers::Conv;
-use crate::taps::Taps;
+use crate::taps::{Pass, Taps, as_it_is, check_images};
 use decoder::Decoder;
 use encoder::Encoder;
 
 /// Encoder, decoder and the two convolutions around the codebook. Variables: `encoder`, `decoder`, `quant_conv`,
-/// `post_quant_conv` as in taming-transformers, and `taps.{i}`.
+/// `post_quant_conv` as in taming-transformers, and of the side levels `taps.{i}` and `cascade.{i}`.
 #[derive(Debug)]
 pub struct Vqgan {
     in_channels: i64,
@@ -38,7 +38,7 @@ impl Vqgan {
         let quant_conv = Conv::point(&path.sub("quant_conv"), config.z_channels, config.embed_dim)?;
         let post_quant_conv = Conv::point(&path.sub("post_quant_conv"), config.embed_dim, config.z_channels)?;
         let features: Vec<_> = config.tapped_stages()?.into_iter().map(|s| (s, config.width(s))).collect();
-        let taps = Taps::new(path, &features, config.embed_dim)?;
+        let taps = Taps::new(path, &features, config.embed_dim, config.wiring)?;
         let levels = config.level_shapes()?;
         Ok(Self { in_channels: config.in_channels, encoder, decoder, quant_conv, post_quant_conv, taps, levels })
     }
@@ -50,11 +50,14 @@ impl Backbone for Vqgan {
     }
 
     fn encode(&self, images: &Tensor, train: bool) -> Result<Vec<Tensor>> {
-        crate::taps::check_images(images, self.in_channels, &self.levels)?;
-        let mut levels = Vec::with_capacity(self.levels.len());
-        let z = self.encoder.forward(images, train, &self.taps, &mut levels)?;
-        levels.push(self.quant_conv.forward(&z)?);
-        Ok(levels)
+        self.encode_through(images, train, &mut as_it_is)
+    }
+
+    fn encode_through(&self, images: &Tensor, train: bool, quantize: &mut Quantize<'_>) -> Result<Vec<Tensor>> {
+        check_images(images, self.in_channels, &self.levels)?;
+        let mut pass = Pass::new(quantize);
+        let z = self.encoder.forward(images, train, &self.taps, &mut pass)?;
+        pass.finish(self.quant_conv.forward(&z)?)
     }
 
     fn decode(&self, latent: &Tensor, train: bool) -> Result<Tensor> {
