@@ -1,6 +1,7 @@
 //! The `tavq` command as a library: [`run`] with a [`Registry`], so that a crate outside this workspace
 //! adds its own backbone or quantizer by name and gets the whole command line.
 
+mod codebook;
 mod commands;
 mod explain;
 mod failure;
@@ -59,6 +60,8 @@ pub fn standard_registry() -> Registry {
         .quantizer("ema", |path, table, dim| Ok(quantizer("ema", table)?.build(path, dim)?))
         .quantizer("cvq", |path, table, dim| Ok(quantizer("cvq", table)?.build(path, dim)?))
         .quantizer("fsq", |path, table, dim| Ok(quantizer("fsq", table)?.build(path, dim)?))
+        .quantizer("lfq", |path, table, dim| Ok(quantizer("lfq", table)?.build(path, dim)?))
+        .quantizer("residual", |path, table, dim| Ok(quantizer("residual", table)?.build(path, dim)?))
         .quantizer("simvq", |path, table, dim| Ok(quantizer("simvq", table)?.build(path, dim)?))
 }
 

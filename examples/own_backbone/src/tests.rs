@@ -15,7 +15,5 @@ fn the_backbone_keeps_the_laws() {
 
 #[test]
 fn the_quantizer_keeps_the_laws() {
-    let store = VarStore::new(Device::Cpu);
-    let make = || Signs::new(&store.root(), signs::Keys::default(), 7).unwrap();
-    quantizer_laws(&mut || (Box::new(make()), 7)).unwrap();
+    quantizer_laws(7, &mut |path| Box::new(Signs::new(path, signs::Keys::default(), 7).unwrap())).unwrap();
 }

@@ -5,6 +5,7 @@ mod families;
 mod ot;
 mod ot_batch;
 mod ot_hostile;
+mod quantizers;
 mod refusals;
 mod split;
 mod tools;
