@@ -118,7 +118,8 @@ def make(name, codes, size, config):
     assert apart > 1e-4 and used > 8, (name, apart, used)
     tensors = {k: v.contiguous() for k, v in {**found, "images": images}.items()}
     path = pathlib.Path(__file__).parent / f"vqgan_{name}.safetensors"
-    save_file(tensors, path, {"config": json.dumps({**config, "levels": 1}), "codes": str(codes)})
+    # One entry: several are written in no fixed order.
+    save_file(tensors, path, {"config": json.dumps({**config, "levels": 1})})
 
 
 @torch.no_grad()

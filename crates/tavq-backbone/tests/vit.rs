@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use common::{gap, noise, set_by_formula};
@@ -19,9 +20,10 @@ fn rounded(_level: usize, latent: &Tensor) -> Result<Tensor> {
 fn latents_and_images_equal_those_of_the_script() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/vit.safetensors");
     let file = TensorFile::open(&path).unwrap();
+    let configs: BTreeMap<String, VitConfig> = serde_json::from_str(file.meta("configs").unwrap()).unwrap();
+    assert_eq!(configs.len(), 2);
     let _guard = tch::no_grad_guard();
-    for wiring in ["taps", "cascade"] {
-        let config: VitConfig = serde_json::from_str(file.meta(wiring).unwrap()).unwrap();
+    for (wiring, config) in configs {
         let store = VarStore::new(Device::Cpu);
         let model = Vit::new(&store.root(), &config).unwrap();
         set_by_formula(&store);
