@@ -6,6 +6,7 @@
 
 mod config;
 mod layers;
+pub mod layouts;
 mod taps;
 mod vqgan;
 mod vqvae;

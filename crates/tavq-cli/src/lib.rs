@@ -81,7 +81,7 @@ pub fn run(registry: &Registry) -> ExitCode {
         Command::Reconstruct(args) => commands::reconstruct::run(args, registry),
         Command::Evaluate(args) => commands::evaluate::run(args, registry),
         Command::Explain(args) => commands::explain::run(args, registry),
-        Command::Checkpoint(command) => commands::checkpoint::run(command),
+        Command::Checkpoint(command) => commands::checkpoint::run(command, registry),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

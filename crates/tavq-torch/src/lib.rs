@@ -18,4 +18,4 @@ pub use files::{write_atomic, write_folder_atomic};
 pub use load::load_variables;
 pub use memory::peak_memory;
 pub use shape::{ShapeError, check_shape};
-pub use tensors::{FileError, TensorFile, write_tensors};
+pub use tensors::{FileError, TensorFile, listed, write_tensors};
