@@ -15,7 +15,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tavq_backbone::BackboneConfig;
-use tavq_quant::QuantizerConfig;
+use tavq_quant::{Gumbel, GumbelConfig, QuantizerConfig};
 pub use tavq_train::Registry;
 use tavq_train::parse_table;
 
@@ -57,6 +57,10 @@ pub fn standard_registry() -> Registry {
         .quantizer("ema", |path, table, dim| Ok(quantizer("ema", table)?.build(path, dim)?))
         .quantizer("cvq", |path, table, dim| Ok(quantizer("cvq", table)?.build(path, dim)?))
         .quantizer("fsq", |path, table, dim| Ok(quantizer("fsq", table)?.build(path, dim)?))
+        .quantizer("gumbel", |path, table, dim| {
+            let config: GumbelConfig = parse_table("model.quantizer", table)?;
+            Ok(Box::new(Gumbel::new(path, &config, dim)?))
+        })
         .quantizer("simvq", |path, table, dim| Ok(quantizer("simvq", table)?.build(path, dim)?))
 }
 

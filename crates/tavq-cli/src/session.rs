@@ -102,6 +102,20 @@ pub(crate) fn load(path: &Path, registry: &Registry, sets: &[String]) -> Outcome
     Ok(Loaded { config, source, model })
 }
 
+/// Gives a new model the parts that a model file or checkpoint has; with an empty path nothing is done.
+pub(crate) fn start_from(model: &Model, path: &Path, quiet: bool) -> Outcome {
+    if path.as_os_str().is_empty() {
+        return Ok(());
+    }
+    let source = Source::open(path)?;
+    let left = tavq_torch::load_parts(model.store(), &source.tensors()?)?;
+    if !quiet {
+        let rest = if left.is_empty() { String::new() } else { format!("; at random: {}", left.join(", ")) };
+        eprintln!("starts from {}{rest}", source.path().display());
+    }
+    Ok(())
+}
+
 /// The folder of the text encoder: from the configuration, else from TAVQ_TEXT_ENCODER.
 pub(crate) fn encoder_folder(configured: &Path) -> Outcome<PathBuf> {
     if !configured.as_os_str().is_empty() {
