@@ -5,7 +5,9 @@ TAVQ_EXPORTED=/tmp/exported cargo test -p tavq-cli --test commands diffusers_rea
 python3 golden/diffusers_model.py exported /tmp/exported
 
 Weights follow from their names (formula.py), so the files hold configurations, images and results alone. The second
-command lets our own code write the folder that the third one loads with diffusers' own code.
+command lets our own code write the folder that the third one loads with diffusers' own code. Found with diffusers 0.42.1:
+indices equal both ways; importing, latents differ by 2.7e-6 at most and reconstructions by 5.6e-6; exporting, by 2.6e-6 and
+7.8e-6 (the tests print these numbers with `-- --nocapture`).
 """
 import json
 import pathlib

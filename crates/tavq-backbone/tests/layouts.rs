@@ -54,6 +54,18 @@ fn every_variable_has_one_name_in_every_layout_and_comes_back() {
 }
 
 #[test]
+fn sizes_are_known_before_anything_is_built() {
+    for published in [small(&[1, 2, 1], &[8, 4]), small(&[1], &[]), small(&[2, 1, 2, 4, 4], &[1])] {
+        let counted: i64 = variables(&published).iter().map(|(_, shape)| shape.iter().product::<i64>()).sum();
+        assert_eq!(published.values(), counted as f64);
+    }
+    // The published f = 16 model with 1024 codes.
+    let full =
+        Published { backbone: VqganConfig { levels: 1, ..VqganConfig::default() }, codes: 1024, ..small(&[1], &[]) };
+    assert_eq!(full.values(), 72_141_699.0);
+}
+
+#[test]
 fn configurations_come_back_equal() {
     let published = small(&[1, 2, 1], &[8, 4]);
     let yaml = Layout::Taming.write_config(&published, Codebook::Table).unwrap();

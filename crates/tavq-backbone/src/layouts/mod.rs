@@ -9,6 +9,7 @@ mod fit;
 mod llamagen;
 mod names;
 mod read;
+mod size;
 mod taming;
 
 pub use fit::{Ignored, Plan, Row, codebook_of, plan};
@@ -157,5 +158,10 @@ impl Published {
     /// Number of stages of the network.
     pub fn stages(&self) -> usize {
         self.backbone.stages()
+    }
+
+    /// Number of values of the model, codebook included, without building it.
+    pub fn values(&self) -> f64 {
+        size::values(self)
     }
 }

@@ -87,6 +87,12 @@ fn configurations() {
     with(&good.replace("n_embed: 48", "n_embed: 48\n    remap: used.npy"), &["model.params.remap: expected none"]);
     with(&good.replace("dropout: 0.0", "attn_type: linear"), &["attn_type: expected \"vanilla\", found \"linear\""]);
     with(&good.replace("ch_mult: [1, 2, 1]", "ch_mult: [1, 99999, 1]"), &["ch_mult[1]"]);
+    let huge = good.replace("num_res_blocks: 1", "num_res_blocks: 60000");
+    with(&huge, &["expected the configuration of", "model.ckpt", "million values"]);
+    with(
+        &good.replace("n_embed: 48", "n_embed: 16777216").replace("embed_dim: 8", "embed_dim: 65536"),
+        &["million values"],
+    );
     // References that grow without end, and nesting without end.
     let mut laughs = "a: &a [x, x, x, x, x, x, x, x, x]\n".to_owned();
     for (one, next) in ('a'..'k').zip('b'..'l') {

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow};
 use clap::Args;
 use serde::Serialize;
-use tavq_backbone::layouts::{self, Layout, Plan};
-use tavq_train::{Model, ModelFile, Origin, Registry, hash_file};
+use tavq_backbone::layouts::{self, Layout, Plan, Published};
+use tavq_train::{Config, Model, ModelFile, Origin, Registry, hash_file};
 use tch::Tensor;
 
 use super::LayoutName;
@@ -62,6 +62,7 @@ pub(crate) fn run(args: &ImportArgs, registry: &Registry) -> Outcome {
     let layout = Layout::from(args.from);
     let (config, file) = places(args, layout)?;
     let published = published::read(layout, &config)?;
+    check_size(&published, &config, &file)?;
     let keys: &[&str] = match layout {
         Layout::LlamaGen => &["ema", "model", "state_dict"],
         _ => &["state_dict"],
@@ -70,10 +71,7 @@ pub(crate) fn run(args: &ImportArgs, registry: &Registry) -> Outcome {
     let tensors = foreign.tensors();
     let names: Vec<&str> = tensors.iter().map(|(name, _)| name.as_str()).collect();
     let config = published::to_config(&published, layouts::codebook_of(&names))?;
-    let model = Model::new(&config, registry, None)?;
-    let mut variables: Vec<(String, Vec<i64>)> =
-        model.store().variables().into_iter().map(|(name, t)| (name, t.size())).collect();
-    variables.sort();
+    let variables = variables(&config, registry)?;
     let plan = layouts::plan(layout, published.stages(), &variables, &tensors, args.prefix.as_deref())
         .with_context(|| file.display().to_string())
         .map_err(Failure::Input)?;
@@ -112,6 +110,31 @@ fn places(args: &ImportArgs, layout: Layout) -> Outcome<(PathBuf, PathBuf)> {
             )))
         }
     }
+}
+
+/// Names and shapes of a model's variables.
+fn variables(config: &Config, registry: &Registry) -> Outcome<Vec<(String, Vec<i64>)>> {
+    let model = Model::new(config, registry, None)?;
+    let mut out: Vec<_> = model.store().variables().into_iter().map(|(name, t)| (name, t.size())).collect();
+    out.sort();
+    Ok(out)
+}
+
+/// Refuses to build a network that is many times larger than the file that should hold it.
+fn check_size(published: &Published, config: &Path, file: &Path) -> Outcome {
+    const SMALL: f64 = (1u64 << 31) as f64;
+    const TIMES: f64 = 8.0;
+    let length = std::fs::metadata(file).map_err(reading(file))?.len();
+    let (bytes, most) = (4.0 * published.values(), (TIMES * length as f64).max(SMALL));
+    if bytes <= most {
+        return Ok(());
+    }
+    Err(Failure::input(anyhow!(
+        "{}: expected the configuration of {} ({length} bytes), found one of {:.0} million values",
+        config.display(),
+        file.display(),
+        bytes / 4e6
+    )))
 }
 
 /// The variables' values in the file's own types; a value that is no number is refused.
