@@ -1,6 +1,7 @@
 //! The `tavq` command as a library: [`run`] with a [`Registry`], so that a crate outside this workspace
 //! adds its own backbone or quantizer by name and gets the whole command line.
 
+mod codebook;
 mod commands;
 mod explain;
 mod failure;
@@ -15,7 +16,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tavq_backbone::BackboneConfig;
-use tavq_quant::{Gumbel, GumbelConfig, QuantizerConfig};
+use tavq_quant::QuantizerConfig;
 pub use tavq_train::Registry;
 use tavq_train::parse_table;
 
@@ -57,10 +58,9 @@ pub fn standard_registry() -> Registry {
         .quantizer("ema", |path, table, dim| Ok(quantizer("ema", table)?.build(path, dim)?))
         .quantizer("cvq", |path, table, dim| Ok(quantizer("cvq", table)?.build(path, dim)?))
         .quantizer("fsq", |path, table, dim| Ok(quantizer("fsq", table)?.build(path, dim)?))
-        .quantizer("gumbel", |path, table, dim| {
-            let config: GumbelConfig = parse_table("model.quantizer", table)?;
-            Ok(Box::new(Gumbel::new(path, &config, dim)?))
-        })
+        .quantizer("gumbel", |path, table, dim| Ok(quantizer("gumbel", table)?.build(path, dim)?))
+        .quantizer("lfq", |path, table, dim| Ok(quantizer("lfq", table)?.build(path, dim)?))
+        .quantizer("residual", |path, table, dim| Ok(quantizer("residual", table)?.build(path, dim)?))
         .quantizer("simvq", |path, table, dim| Ok(quantizer("simvq", table)?.build(path, dim)?))
 }
 

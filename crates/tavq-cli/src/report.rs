@@ -4,12 +4,13 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use tavq_quant::UsageReport;
+use tavq_quant::{Usage, UsageReport};
 use tavq_train::{
     Config, DataSet, Evaluation, Images, Model, Outcome as RunOutcome, Retrieval, TextSide, evaluate, mean_image,
     name_of, rank_texts, write_pairs,
 };
 
+use crate::codebook;
 use crate::explain::{self, Subject};
 use crate::failure::{Failure, Outcome};
 
@@ -61,7 +62,7 @@ pub(crate) fn evaluate_run(
 ) -> Outcome<Report> {
     let mean = mean_image(&mut data.training_once(config, None)?)?;
     let mut pictures = Vec::new();
-    let mut part = |images: &mut Images, pairs: usize, name: &str| -> Outcome<Part> {
+    let mut part = |images: &mut Images, pairs: usize, name: &str| -> Outcome<(Part, Vec<Usage>)> {
         let (evaluation, seen) = evaluate(model, images, &mean, pairs, PICTURES, quiet)?;
         let retrieval = text.map(|t| rank_texts(model, t, &seen)).transpose()?.flatten();
         if let Some((originals, rebuilt)) = &seen.pictures {
@@ -69,17 +70,22 @@ pub(crate) fn evaluate_run(
             write_pairs(&path, originals, rebuilt, 10, 96)?;
             pictures.push(path);
         }
-        Ok(Part { evaluation, retrieval })
+        Ok((Part { evaluation, retrieval }, seen.usage))
     };
-    let validation = part(&mut data.validation(config)?, VALIDATION_PAIRS, "validation")?;
-    let training = part(&mut data.training_once(config, Some(TRAINING_PAIRS))?, TRAINING_PAIRS, "training")?;
+    let (validation, used) = part(&mut data.validation(config)?, VALIDATION_PAIRS, "validation")?;
+    let (training, _) = part(&mut data.training_once(config, Some(TRAINING_PAIRS))?, TRAINING_PAIRS, "training")?;
+    let page = match &run {
+        Some(run) => codebook::write_page(out, model, &run.usage, "the last epoch"),
+        None => codebook::write_page(out, model, &used, "the validation split"),
+    };
+    pictures.push(page?);
     if let Some(path) = explain_first(config, out, model, data, text)? {
         pictures.push(path);
     }
     let run = run.map(|r| RunPart {
         steps: r.steps,
         images_per_second: r.images_per_second,
-        usage_last_epoch: r.usage,
+        usage_last_epoch: r.usage.iter().map(Usage::report).collect(),
         checkpoint: r.checkpoint,
     });
     let report = Report { run, validation, training, pictures, peak_memory: tavq_torch::peak_memory() };

@@ -1,4 +1,4 @@
-//! Builds a text index of many made-up texts and reads it back: time to the first batch, speed, memory.
+//! Builds a text index of many made-up texts and reads it back: time to the first batch, look-ups, speed, memory.
 //!
 //! `cargo run --release -p tavq-encode --example synthetic_index -- FOLDER TEXTS WIDTH [f16]`
 
@@ -85,6 +85,9 @@ fn build(folder: &Path, count: usize, width: i64, storage: Storage) -> Result<Pa
     Ok(index.folder().to_path_buf())
 }
 
+/// Keys whose rows are looked up.
+const LOOK_UPS: usize = 10_000;
+
 fn read(place: &Path, count: usize, storage: Storage) -> Result<(), Box<dyn Error>> {
     let near: Vec<usize> = (0..count).collect();
     // A stride that shares no factor with the count visits every text once, far apart.
@@ -94,6 +97,14 @@ fn read(place: &Path, count: usize, storage: Storage) -> Result<(), Box<dyn Erro
     let opened = start.elapsed().as_secs_f64();
     index.batch(&far[..count.min(32)], Granularity::Word, 64)?;
     println!("open {:.1} ms, first batch of 32 texts at {:.1} ms", opened * 1e3, start.elapsed().as_secs_f64() * 1e3);
+    let start = Instant::now();
+    for row in far.iter().take(LOOK_UPS) {
+        if index.rows(&row.to_string())? != [*row] {
+            return Err(format!("key {row}: expected its own row").into());
+        }
+    }
+    let each = start.elapsed().as_secs_f64() / count.min(LOOK_UPS) as f64;
+    println!("row of a key: {:.0} us", each * 1e6);
     for (name, order) in [("in order, checking", &near), ("in order", &near), ("far apart", &far)] {
         let start = Instant::now();
         let mut numbers = 0;

@@ -41,6 +41,18 @@ impl Candidates {
         Ok(Self { codes: None, vectors: rows.f_index_select(0, &picks)?, cost: lots(rows, codes)? })
     }
 
+    /// The rows of `[K, D]` for all codes, at one random cost: of several batches one wins as a whole.
+    pub(crate) fn all_or_none(vectors: &Tensor) -> Result<Self> {
+        let codes = vectors.size()[0];
+        Ok(Self { codes: None, vectors: vectors.shallow_clone(), cost: lots(vectors, 1)?.f_expand([codes], false)? })
+    }
+
+    /// The rows of `[C, D]` for `codes` (`[C]`). Costs are random.
+    pub(crate) fn each(vectors: &Tensor, codes: &Tensor) -> Result<Self> {
+        let cost = lots(vectors, vectors.size()[0])?;
+        Ok(Self { codes: Some(codes.shallow_clone()), vectors: vectors.shallow_clone(), cost })
+    }
+
     /// For each of `codes` (`[C]`, at least one) its nearest row of `[N, D]`, at the cost of their distance.
     pub(crate) fn closest(rows: &Tensor, book: &Codebook, codes: &Tensor) -> Result<Self> {
         let from = book.weight().detach().f_index_select(0, codes)?;
@@ -73,6 +85,11 @@ impl Candidates {
         Ok([none.f_index_copy(0, &codes, &weights)?, nothing.f_index_copy(0, &codes, &weighted)?])
     }
 
+    /// `[C, D]`, f32: the vectors.
+    pub(crate) fn vectors(self) -> Tensor {
+        self.vectors
+    }
+
     /// Zero weights, for a batch without vectors or no code in need of one.
     pub(crate) fn none(book: &Codebook) -> Result<[Tensor; TENSORS]> {
         let on = (Kind::Double, book.weight().device());
@@ -80,11 +97,11 @@ impl Candidates {
     }
 }
 
-/// `[K, D]`, f32: the winners of a summed lottery; the code itself where nothing was entered.
-pub(crate) fn winners(weights: &Tensor, weighted: &Tensor, book: &Codebook) -> Result<Tensor> {
+/// `[K, D]`, f32: the winners of a summed lottery; the row of `others` where nothing was entered.
+pub(crate) fn winners(weights: &Tensor, weighted: &Tensor, others: &Tensor) -> Result<Tensor> {
     let weights = weights.f_unsqueeze(1)?;
     let vectors = weighted.f_div(&weights)?.f_to_kind(Kind::Float)?;
-    Ok(vectors.f_where_self(&weights.f_gt(0.0)?, &book.weight().detach())?)
+    Ok(vectors.f_where_self(&weights.f_gt(0.0)?, others)?)
 }
 
 /// For each row of weights `[C, N]` an index drawn by them, `[C]`, int64, never one of weight 0. One random number a
@@ -147,7 +164,7 @@ mod tests {
                 *s += p;
             }
         }
-        winners(&sum[0], &sum[1], book).unwrap()
+        winners(&sum[0], &sum[1], &book.weight().detach()).unwrap()
     }
 
     #[test]

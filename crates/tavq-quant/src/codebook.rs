@@ -5,20 +5,10 @@ use serde::{Deserialize, Serialize};
 use tavq_torch::check_shape;
 use tch::{Device, Kind, Reduction, Tensor, nn};
 
+use crate::candidates::normalised;
 use crate::estimator::Gradient;
 use crate::nearest::{Distance, nearest, tile_budget};
 use crate::{QuantError, Result};
-
-/// How the codes start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Start {
-    /// Uniform in (-1/K, 1/K), as in taming-transformers.
-    #[default]
-    Uniform,
-    /// Uniform for the first batch, whose vectors, drawn at random, then replace all codes.
-    FirstBatch,
-}
 
 /// Which term of the loss carries beta.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -36,11 +26,13 @@ pub enum Form {
 pub(crate) struct Codebook {
     weight: Tensor,
     distance: Distance,
+    /// Whether vectors and codes have length 1 wherever they meet.
+    unit: bool,
 }
 
 /// A latent with its nearest codes.
 pub(crate) struct Assigned {
-    /// `[B, D, h, w]`, f32.
+    /// `[B, D, h, w]`, f32, of length 1 where the codes are.
     pub(crate) latent: Tensor,
     /// `[B, h, w]`.
     pub(crate) indices: Tensor,
@@ -53,7 +45,17 @@ impl Codebook {
         let bound = 1.0 / codes as f64;
         let start = Tensor::f_empty([codes, dim], (Kind::Float, path.device()))?.f_uniform_(-bound, bound)?;
         let weight = path.sub("embedding").add("weight", start, trainable);
-        Ok(Self { weight, distance })
+        Ok(Self { weight, distance, unit: false })
+    }
+
+    /// With vectors and codes of length 1, which makes both distances order alike.
+    pub(crate) fn normalised(mut self, unit: bool) -> Result<Self> {
+        if unit {
+            (self.unit, self.distance) = (true, Distance::Cosine);
+            let codes = normalised(&self.weight.detach())?;
+            self.set(&codes)?;
+        }
+        Ok(self)
     }
 
     /// The variable.
@@ -75,25 +77,44 @@ impl Codebook {
 
     /// Overwrites the codes, behind autograd's back.
     pub(crate) fn set(&mut self, codes: &Tensor) -> Result<()> {
-        tch::no_grad(|| self.weight.f_copy_(codes))?;
-        Ok(())
+        tch::no_grad(|| Ok(self.weight.f_copy_(&self.scaled(codes)?)?))
+    }
+
+    /// Vectors along dimension 1, of the length that this codebook compares.
+    fn scaled(&self, vectors: &Tensor) -> Result<Tensor> {
+        if self.unit { normalised(vectors) } else { Ok(vectors.shallow_clone()) }
+    }
+
+    /// A latent `[B, D, h, w]` as this codebook compares it, one vector a row, `[B h w, D]`, f32, cut from the graph.
+    pub(crate) fn rows(&self, latent: &Tensor) -> Result<Tensor> {
+        check_shape("latent", latent, &[-1, self.dim(), -1, -1])?;
+        self.scaled(&rows(&latent.detach().f_to_kind(Kind::Float)?)?)
     }
 
     /// Nearest codes of `[B, D, h, w]`.
     pub(crate) fn assign(&self, latent: &Tensor) -> Result<Assigned> {
         check_shape("latent", latent, &[-1, self.dim(), -1, -1])?;
-        let latent = latent.f_to_kind(Kind::Float)?;
+        let latent = self.scaled(&latent.f_to_kind(Kind::Float)?)?;
         let size = latent.size();
         let found = nearest(&rows(&latent)?, &self.weight, self.distance, tile_budget(latent.device()))?;
         let indices = found.indices.f_view([size[0], size[2], size[3]])?;
-        let codes = Tensor::f_embedding(&self.weight, &indices, -1, false, false)?.f_permute([0, 3, 1, 2])?;
+        let codes = self.gather(&indices)?.f_permute([0, 3, 1, 2])?;
         Ok(Assigned { latent, indices, codes })
     }
 
     /// Codes of indices `[...]`, `[..., D]`.
     pub(crate) fn lookup(&self, indices: &Tensor) -> Result<Tensor> {
         check_indices("indices", indices, self.codes())?;
-        Ok(Tensor::f_embedding(&self.weight, indices, -1, false, false)?)
+        self.gather(indices)
+    }
+
+    fn gather(&self, indices: &Tensor) -> Result<Tensor> {
+        let codes = Tensor::f_embedding(&self.weight, indices, -1, false, false)?;
+        if !self.unit {
+            return Ok(codes);
+        }
+        let size = codes.size();
+        Ok(normalised(&codes.f_reshape([-1, self.dim()])?)?.f_view(size.as_slice())?)
     }
 }
 
@@ -136,6 +157,11 @@ pub(crate) fn histogram(indices: &Tensor, codes: i64) -> Result<Tensor> {
 }
 
 pub(crate) fn check_indices(what: &str, indices: &Tensor, codes: i64) -> Result<()> {
+    check_between(what, indices, 0, codes)
+}
+
+/// Refuses indices outside `least..codes`.
+pub(crate) fn check_between(what: &str, indices: &Tensor, least: i64, codes: i64) -> Result<()> {
     let bad = |found: String| QuantError::Index { what: what.to_owned(), codes, found };
     if indices.kind() != Kind::Int64 {
         return Err(bad(format!("{:?}", indices.kind())));
@@ -147,7 +173,7 @@ pub(crate) fn check_indices(what: &str, indices: &Tensor, codes: i64) -> Result<
     let (low, high) = indices.f_aminmax(None, false)?;
     let bounds = Tensor::f_stack(&[low, high], 0)?.f_to_device(Device::Cpu)?;
     let (low, high) = (bounds.f_int64_value(&[0])?, bounds.f_int64_value(&[1])?);
-    if low < 0 || high >= codes {
+    if low < least || high >= codes {
         return Err(bad(format!("{low}..={high}")));
     }
     Ok(())

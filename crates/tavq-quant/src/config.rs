@@ -6,7 +6,11 @@ use tch::nn;
 use crate::cvq::{Cvq, CvqConfig};
 use crate::ema::{Ema, EmaConfig};
 use crate::fsq::{Fsq, FsqConfig};
+use crate::gumbel::{Gumbel, GumbelConfig};
+use crate::lfq::{Lfq, LfqConfig};
+use crate::residual::{Residual, ResidualConfig};
 use crate::simvq::{SimVq, SimVqConfig};
+use crate::start::Start;
 use crate::vq::{Vq, VqConfig};
 use crate::{QuantError, Quantizer, Result};
 
@@ -24,6 +28,12 @@ pub enum QuantizerConfig {
     SimVq(SimVqConfig),
     /// A grid instead of a table.
     Fsq(FsqConfig),
+    /// Codes by their logits.
+    Gumbel(GumbelConfig),
+    /// Signs instead of a table.
+    Lfq(LfqConfig),
+    /// Several stages of another kind.
+    Residual(ResidualConfig),
 }
 
 impl QuantizerConfig {
@@ -35,10 +45,13 @@ impl QuantizerConfig {
             Self::Cvq(config) => config.check(),
             Self::SimVq(config) => config.check(),
             Self::Fsq(config) => config.check(),
+            Self::Gumbel(config) => config.check(),
+            Self::Lfq(config) => config.check(),
+            Self::Residual(config) => config.check(),
         }
     }
 
-    /// Number of codes K.
+    /// Number of codes K; of one stage, where there are several.
     pub fn codes(&self) -> i64 {
         match self {
             Self::Vq(config) => config.codes,
@@ -46,6 +59,20 @@ impl QuantizerConfig {
             Self::Cvq(config) => config.codes,
             Self::SimVq(config) => config.codes,
             Self::Fsq(config) => config.codes(),
+            Self::Gumbel(config) => config.codes,
+            Self::Lfq(config) => config.codes(),
+            Self::Residual(config) => config.quantizer.codes(),
+        }
+    }
+
+    /// How the codes start.
+    pub(crate) fn start(&self) -> Start {
+        match self {
+            Self::Vq(config) => config.start,
+            Self::Ema(config) => config.start,
+            Self::Cvq(config) => config.start,
+            Self::SimVq(_) | Self::Fsq(_) | Self::Gumbel(_) | Self::Lfq(_) => Start::Uniform,
+            Self::Residual(config) => config.quantizer.start(),
         }
     }
 
@@ -61,6 +88,9 @@ impl QuantizerConfig {
             Self::Cvq(config) => Box::new(Cvq::new(path, config, dim)?),
             Self::SimVq(config) => Box::new(SimVq::new(path, config, dim)?),
             Self::Fsq(config) => Box::new(Fsq::new(path, config, dim)?),
+            Self::Gumbel(config) => Box::new(Gumbel::new(path, config, dim)?),
+            Self::Lfq(config) => Box::new(Lfq::new(path, config, dim)?),
+            Self::Residual(config) => Box::new(Residual::new(path, config, dim)?),
         })
     }
 }

@@ -2,7 +2,6 @@
 //! pulls little-used codes to vectors of the batch.
 
 use serde::{Deserialize, Serialize};
-use tavq_torch::check_shape;
 use tch::{Kind, Tensor, nn};
 
 use crate::candidates::{self, Candidates, winners};
@@ -11,6 +10,8 @@ use crate::config::{check_codes, check_range, out_of_range};
 use crate::contrastive;
 use crate::estimator::Gradient;
 use crate::nearest::Distance;
+use crate::pool::Pool;
+use crate::start::{ITERATIONS, Opening, Start, check_iterations};
 use crate::{BatchUpdate, QuantError, Quantized, Quantizer, Result};
 
 /// Where a code is pulled to.
@@ -19,7 +20,8 @@ use crate::{BatchUpdate, QuantError, Quantized, Quantizer, Result};
 pub enum Anchor {
     /// The batch's vector nearest to the code.
     Closest,
-    /// Any vector of the batch. The authors draw from a pool of K past vectors, which a batch of more than K refills.
+    /// A vector of a pool of K past ones, at the code's own place. Up to K vectors of a batch enter it: at free places first,
+    /// then at random ones.
     Random,
     /// A vector of the batch drawn with softmax over the vectors of minus the squared distance, or of the cosine.
     #[default]
@@ -44,6 +46,10 @@ pub struct CvqConfig {
     pub contrastive: f64,
     /// Temperature of the contrastive loss.
     pub temperature: f64,
+    /// How the codes start.
+    pub start: Start,
+    /// Lloyd's iterations of `start = "kmeans"`.
+    pub kmeans_iterations: i64,
     /// What the encoder receives from the gradient of the codes.
     pub gradient: Gradient,
 }
@@ -58,6 +64,8 @@ impl Default for CvqConfig {
             decay: 0.99,
             contrastive: 0.0,
             temperature: 0.07,
+            start: Start::Uniform,
+            kmeans_iterations: ITERATIONS,
             gradient: Gradient::StraightThrough,
         }
     }
@@ -72,7 +80,8 @@ impl CvqConfig {
             return Err(out_of_range("decay", "at least 0, less than 1", self.decay));
         }
         check_range("contrastive", self.contrastive, 0.0, f64::MAX)?;
-        check_range("temperature", self.temperature, 1e-6, f64::MAX)
+        check_range("temperature", self.temperature, 1e-6, f64::MAX)?;
+        check_iterations(self.kmeans_iterations)
     }
 }
 
@@ -80,11 +89,14 @@ impl CvqConfig {
 const LEAST_PULL: f64 = 1.0 / (1u64 << 40) as f64;
 
 /// The online clustered codebook. Variables: `embedding.weight`, and `embed_prob` `[K]` (the average use of each
-/// code, starts at 0, not trainable), named as in the authors' code.
+/// code, starts at 0, not trainable), named as in the authors' code; `pool.features` `[K, D]` and `pool.filled` `[1]` with
+/// [`Anchor::Random`], not trainable; `started` `[1]` where the first batch starts the codes, which moves no code else.
 #[derive(Debug)]
 pub struct Cvq {
     book: Codebook,
     config: CvqConfig,
+    opening: Opening,
+    pool: Option<Pool>,
     embed_prob: Tensor,
 }
 
@@ -94,7 +106,9 @@ impl Cvq {
         config.check()?;
         let book = Codebook::new(path, config.codes, dim, config.distance, true)?;
         let embed_prob = path.zeros_no_train("embed_prob", &[config.codes]);
-        Ok(Self { book, config: config.clone(), embed_prob })
+        let opening = Opening::new(path, config.start, config.kmeans_iterations);
+        let pool = (config.anchor == Anchor::Random).then(|| Pool::new(&(path / "pool"), config.codes, dim));
+        Ok(Self { book, config: config.clone(), opening, pool, embed_prob })
     }
 
     /// How far a code of average use `prob` `[K]` moves to its anchor, `[K]`, in 0..1.
@@ -141,15 +155,22 @@ impl Quantizer for Cvq {
 impl BatchUpdate for Cvq {
     fn collect(&self, latent: &Tensor, quantized: &Quantized) -> Result<Vec<Tensor>> {
         tch::no_grad(|| {
-            check_shape("latent", latent, &[-1, self.book.dim(), -1, -1])?;
-            let rows = rows(&latent.detach().f_to_kind(Kind::Float)?)?;
+            let rows = self.book.rows(latent)?;
+            if self.opening.waiting()? {
+                return self.opening.collect(&rows, &self.book);
+            }
             let mut out = vec![histogram(&quantized.indices, self.codes())?.f_to_kind(Kind::Double)?];
+            if let Some(pool) = &self.pool {
+                out.extend(pool.collect(&rows, &self.book)?);
+                return Ok(out);
+            }
             let pulled = self.pulled()?;
             out.extend(match (rows.numel().min(pulled.numel()), self.config.anchor) {
                 (0, _) => Candidates::none(&self.book)?,
                 (_, Anchor::Closest) => Candidates::closest(&rows, &self.book, &pulled)?.enter(&self.book)?,
-                (_, Anchor::Random) => Candidates::random(&rows, self.codes())?.enter(&self.book)?,
-                (_, Anchor::ProbRandom) => Candidates::likely(&rows, &self.book, &pulled)?.enter(&self.book)?,
+                (_, Anchor::Random | Anchor::ProbRandom) => {
+                    Candidates::likely(&rows, &self.book, &pulled)?.enter(&self.book)?
+                }
             });
             Ok(out)
         })
@@ -157,17 +178,24 @@ impl BatchUpdate for Cvq {
 
     /// p <- decay p + (1 - decay) u; w = exp(-10 K p / (1 - decay) - 0.001); e <- (1 - w) e + w a.
     fn apply(&mut self, summed: &[Tensor], _step: u64) -> Result<()> {
+        if self.opening.waiting()? {
+            self.opening.apply(summed, &mut self.book)?;
+            return Ok(());
+        }
         let [hits, weights, weighted] = summed else {
             return Err(QuantError::Statistics { expected: 1 + candidates::TENSORS, found: summed.len() });
         };
         let keep = self.config.decay;
         tch::no_grad(|| {
-            let anchors = winners(weights, weighted, &self.book)?;
+            let codes = self.book.weight().detach();
+            let anchors = match &mut self.pool {
+                Some(pool) => pool.apply(weights, weighted, &codes)?,
+                None => winners(weights, weighted, &codes)?,
+            };
             let total = hits.f_sum(Kind::Double)?.f_clamp_min(1.0)?;
             let share = hits.f_div(&total)?.f_to_kind(Kind::Float)?;
             let prob = &self.embed_prob * keep + share * (1.0 - keep);
             let pull = self.pull(&prob)?.f_unsqueeze(1)?;
-            let codes = self.book.weight().detach();
             self.book.set(&(&codes * (1.0 - &pull) + anchors * &pull))?;
             self.embed_prob.f_copy_(&prob)?;
             Ok(())

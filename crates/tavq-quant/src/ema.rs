@@ -1,15 +1,20 @@
 //! A codebook that follows moving averages of its vectors instead of a gradient (van den Oord et al. 2017,
 //! appendix A.1), with replacement of dead codes.
+//!
+//! Step for step what vector-quantize-pytorch does with `decay`, `eps`, `commitment_weight` (beta), `use_cosine_sim`
+//! (`normalize`) and `threshold_ema_dead_code` (`expire_below`, which is also the count that a replaced code begins with). Where a
+//! batch has fewer vectors than codes, dead codes may become the same vector here; there some of them wait. Its k-means start
+//! takes over the counts of the first batch as well; here counts begin at 1.
 
 use serde::{Deserialize, Serialize};
-use tavq_torch::check_shape;
 use tch::{Kind, Tensor, nn};
 
 use crate::candidates::{self, Candidates, winners};
-use crate::codebook::{Codebook, histogram, rows};
+use crate::codebook::{Codebook, histogram};
 use crate::config::{check_codes, check_range, out_of_range};
 use crate::estimator::Gradient;
 use crate::nearest::Distance;
+use crate::start::{ITERATIONS, Opening, Start, check_iterations};
 use crate::{BatchUpdate, QuantError, Quantized, Quantizer, Result};
 
 /// `kind = "ema"`: moving averages with Laplace smoothing and dead-code expiry.
@@ -28,6 +33,13 @@ pub struct EmaConfig {
     pub expire_below: f64,
     /// How the nearest code is found.
     pub distance: Distance,
+    /// Vectors and codes are scaled to length 1 before they are compared, averaged, in the loss and in what comes out
+    /// (`use_cosine_sim` of vector-quantize-pytorch); both distances order alike then.
+    pub normalize: bool,
+    /// How the codes start.
+    pub start: Start,
+    /// Lloyd's iterations of `start = "kmeans"`.
+    pub kmeans_iterations: i64,
     /// What the encoder receives from the gradient of the codes.
     pub gradient: Gradient,
 }
@@ -41,6 +53,9 @@ impl Default for EmaConfig {
             epsilon: 1e-5,
             expire_below: 0.0,
             distance: Distance::SquaredL2,
+            normalize: false,
+            start: Start::Uniform,
+            kmeans_iterations: ITERATIONS,
             gradient: Gradient::StraightThrough,
         }
     }
@@ -55,16 +70,19 @@ impl EmaConfig {
         if !(self.epsilon > 0.0 && self.epsilon <= 1.0) {
             return Err(out_of_range("epsilon", "more than 0, at most 1", self.epsilon));
         }
-        check_range("expire_below", self.expire_below, 0.0, f64::MAX)
+        check_range("expire_below", self.expire_below, 0.0, f64::MAX)?;
+        check_iterations(self.kmeans_iterations)
     }
 }
 
 /// The moving-average codebook. Variables, none of them trainable: `embedding.weight`, `embedding.cluster_size`
-/// `[K]` and `embedding.embed_avg` `[K, D]`, named as in taming-transformers.
+/// `[K]` and `embedding.embed_avg` `[K, D]`, named as in taming-transformers, and `started` `[1]` where the first batch
+/// starts it; that batch then enters no average.
 #[derive(Debug)]
 pub struct Ema {
     book: Codebook,
     config: EmaConfig,
+    opening: Opening,
     cluster_size: Tensor,
     embed_avg: Tensor,
 }
@@ -73,11 +91,12 @@ impl Ema {
     /// A codebook for vectors of width `dim`. Counts start at 1, so that a code without vectors stays where it is.
     pub fn new(path: &nn::Path<'_>, config: &EmaConfig, dim: i64) -> Result<Self> {
         config.check()?;
-        let book = Codebook::new(path, config.codes, dim, config.distance, false)?;
+        let book = Codebook::new(path, config.codes, dim, config.distance, false)?.normalised(config.normalize)?;
+        let opening = Opening::new(path, config.start, config.kmeans_iterations);
         let buffers = path.sub("embedding");
         let cluster_size = buffers.ones_no_train("cluster_size", &[config.codes]);
         let embed_avg = buffers.add("embed_avg", book.weight().copy(), false);
-        Ok(Self { book, config: config.clone(), cluster_size, embed_avg })
+        Ok(Self { book, config: config.clone(), opening, cluster_size, embed_avg })
     }
 
     fn expires(&self) -> bool {
@@ -99,7 +118,7 @@ impl Ema {
     /// Replaces dead codes; size and average restart together, or the next average would undo the replacement.
     fn expire(&mut self, weights: &Tensor, weighted: &Tensor) -> Result<()> {
         let threshold = self.config.expire_below;
-        let fresh = winners(weights, weighted, &self.book)?;
+        let fresh = winners(weights, weighted, self.book.weight())?;
         let dead = self.cluster_size.f_lt(threshold)?;
         let dead_rows = dead.f_unsqueeze(1)?;
         let codes = fresh.f_where_self(&dead_rows, self.book.weight())?;
@@ -131,12 +150,15 @@ impl Quantizer for Ema {
     }
 }
 
-/// Statistics: counts `[K]`, sums of vectors `[K, D]`, and with expiry a lottery of random vectors.
+/// Statistics: counts `[K]`, sums of vectors `[K, D]`, and with expiry a lottery of random vectors; while the first batch is
+/// awaited, a lottery of codes alone.
 impl BatchUpdate for Ema {
     fn collect(&self, latent: &Tensor, quantized: &Quantized) -> Result<Vec<Tensor>> {
         tch::no_grad(|| {
-            check_shape("latent", latent, &[-1, self.book.dim(), -1, -1])?;
-            let rows = rows(&latent.detach().f_to_kind(Kind::Float)?)?;
+            let rows = self.book.rows(latent)?;
+            if self.opening.waiting()? {
+                return self.opening.collect(&rows, &self.book);
+            }
             let hits = histogram(&quantized.indices, self.codes())?.f_to_kind(Kind::Double)?;
             let mut sums = Tensor::f_zeros_like(&self.embed_avg)?;
             let _ = sums.f_index_add_(0, &quantized.indices.f_reshape([-1])?, &rows)?;
@@ -153,6 +175,12 @@ impl BatchUpdate for Ema {
 
     fn apply(&mut self, summed: &[Tensor], _step: u64) -> Result<()> {
         tch::no_grad(|| match summed {
+            proposed if self.opening.waiting()? => {
+                if self.opening.apply(proposed, &mut self.book)? {
+                    self.embed_avg.f_copy_(self.book.weight())?;
+                }
+                Ok(())
+            }
             [hits, sums] if !self.expires() => self.average(hits, sums),
             [hits, sums, weights, weighted] if self.expires() => {
                 self.average(hits, sums)?;

@@ -12,17 +12,22 @@ mod config;
 mod contrastive;
 mod cvq;
 mod ema;
+mod entropy;
 mod error;
 mod estimator;
 mod fsq;
 mod gumbel;
 pub mod laws;
+mod lfq;
 mod nearest;
+mod pool;
+mod residual;
 mod simvq;
+mod start;
 mod usage;
 mod vq;
 
-pub use codebook::{Form, Start};
+pub use codebook::Form;
 pub use config::QuantizerConfig;
 pub use cvq::{Anchor, Cvq, CvqConfig};
 pub use ema::{Ema, EmaConfig};
@@ -30,8 +35,11 @@ pub use error::QuantError;
 pub use estimator::Gradient;
 pub use fsq::{Fsq, FsqConfig};
 pub use gumbel::{Gumbel, GumbelConfig};
+pub use lfq::{Lfq, LfqConfig};
 pub use nearest::{Distance, Nearest, nearest, tile_budget};
+pub use residual::{Residual, ResidualConfig, StagePath};
 pub use simvq::{SimVq, SimVqConfig};
+pub use start::Start;
 pub use usage::{Usage, UsageReport};
 pub use vq::{Vq, VqConfig};
 
@@ -62,19 +70,26 @@ pub trait Backbone: Send {
 pub struct Quantized {
     /// `[B, D, h, w]`: the codes, with the gradient estimator's path to the encoder.
     pub latent: Tensor,
-    /// `[B, h, w]`, int64, in `0..K`.
+    /// `[B, h, w]`, int64, in `0..K`; of several indices a cell `[B, h, w, depth]`, where -1 marks one that a training step
+    /// left out.
     pub indices: Tensor,
     /// Scalar: codebook and commitment terms (0 where a quantizer has none).
     pub loss: Tensor,
 }
 
-/// A codebook. Trainable rows and buffers live in the `VarStore` it was built on, so that one file holds its whole state.
+/// A codebook. Trainable rows and buffers live in the `VarStore` it was built on, so that one file holds its whole state. The
+/// loss or the latent gives every trainable variable a gradient; the others change through [`BatchUpdate`] alone.
 pub trait Quantizer: Send {
-    /// Number of codes K.
+    /// Number of codes K: every index is in `0..K`.
     fn codes(&self) -> i64;
+    /// Indices a cell, at least 1.
+    fn depth(&self) -> i64 {
+        1
+    }
     /// Quantizes `[B, D, h, w]`.
     fn quantize(&self, latent: &Tensor, train: bool) -> Result<Quantized>;
-    /// Codes as the decoder sees them: indices `[...]` to `[..., D]`, differentiable in the codebook where it is trainable.
+    /// Codes as the decoder sees them: indices `[...]` to `[..., D]`, differentiable in the codebook where it is trainable. Of
+    /// several indices a cell, `[..., depth]` to `[..., D]`; -1 adds nothing.
     fn lookup(&self, indices: &Tensor) -> Result<Tensor>;
     /// The statistics half, for codebooks that learn without gradients.
     fn batch_update(&mut self) -> Option<&mut dyn BatchUpdate> {

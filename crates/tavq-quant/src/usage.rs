@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
 
+use crate::codebook::check_between;
 use crate::{QuantError, Result};
 
 /// A histogram of code indices.
@@ -55,11 +56,14 @@ impl Usage {
         self.counts.len() as i64
     }
 
-    /// Counts the indices of a tensor of any shape (int64, in `0..K`).
+    /// Counts the indices of a tensor of any shape (int64, in `0..K`, all stages alike), without those that a training step
+    /// left out (-1).
     pub fn add(&mut self, indices: &Tensor) -> Result<()> {
-        let counts = crate::codebook::histogram(indices, self.codes())?.f_to_device(Device::Cpu)?;
-        let counts: Vec<i64> = Vec::try_from(&counts)?;
-        for (total, count) in self.counts.iter_mut().zip(counts) {
+        // With every index moved on by one, what was left out has a place of its own.
+        check_between("indices", indices, -1, self.codes())?;
+        let counts = indices.f_add_scalar(1)?.f_reshape([-1])?.f_bincount::<Tensor>(None, self.codes() + 1)?;
+        let counts: Vec<i64> = Vec::try_from(&counts.f_to_device(Device::Cpu)?)?;
+        for (total, count) in self.counts.iter_mut().zip(counts.into_iter().skip(1)) {
             // Counts of occurrences are never negative.
             *total += count as u64;
         }
@@ -76,6 +80,13 @@ impl Usage {
             *total += count;
         }
         Ok(())
+    }
+
+    /// Codes and their occurrences, most first; codes of equal count in order.
+    pub fn ranked(&self) -> Vec<(i64, u64)> {
+        let mut ranked: Vec<(i64, u64)> = (0i64..).zip(self.counts.iter().copied()).collect();
+        ranked.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
+        ranked
     }
 
     /// The codes that never occurred, in order.

@@ -1,13 +1,16 @@
 //! The plain codebook, trained by gradient (van den Oord et al. 2017).
+//!
+//! vector-quantize-pytorch's `learnable_codebook` has one term that moves vectors and codes alike, weighted as a whole: at
+//! weight 1 its gradients are those of beta 1 here, its loss is half of it.
 
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor, nn};
+use tch::{Tensor, nn};
 
-use crate::candidates::{self, Candidates, winners};
-use crate::codebook::{Codebook, Form, Start, rows};
+use crate::codebook::{Codebook, Form};
 use crate::config::{check_codes, check_range};
 use crate::estimator::Gradient;
 use crate::nearest::Distance;
+use crate::start::{ITERATIONS, Opening, Start, check_iterations};
 use crate::{BatchUpdate, QuantError, Quantized, Quantizer, Result};
 
 /// `kind = "vq"`: the plain codebook.
@@ -22,8 +25,13 @@ pub struct VqConfig {
     pub form: Form,
     /// How the nearest code is found.
     pub distance: Distance,
+    /// Vectors and codes are scaled to length 1 before they are compared, in the loss and in what comes out, as in LlamaGen;
+    /// both distances order alike then.
+    pub normalize: bool,
     /// How the codes start.
     pub start: Start,
+    /// Lloyd's iterations of `start = "kmeans"`.
+    pub kmeans_iterations: i64,
     /// What the encoder receives from the gradient of the codes.
     pub gradient: Gradient,
 }
@@ -35,7 +43,9 @@ impl Default for VqConfig {
             beta: 0.25,
             form: Form::Standard,
             distance: Distance::SquaredL2,
+            normalize: false,
             start: Start::Uniform,
+            kmeans_iterations: ITERATIONS,
             gradient: Gradient::StraightThrough,
         }
     }
@@ -45,33 +55,26 @@ impl VqConfig {
     /// Checks ranges.
     pub fn check(&self) -> Result<()> {
         check_codes(self.codes)?;
-        check_range("beta", self.beta, 0.0, f64::MAX)
+        check_range("beta", self.beta, 0.0, f64::MAX)?;
+        check_iterations(self.kmeans_iterations)
     }
 }
 
-/// The plain codebook. Variables: `embedding.weight`, and `started` with [`Start::FirstBatch`].
+/// The plain codebook. Variables: `embedding.weight`, and `started` `[1]` where the first batch starts it.
 #[derive(Debug)]
 pub struct Vq {
     book: Codebook,
     config: VqConfig,
-    /// `[1]`, 0 until the first batch has replaced the codes.
-    started: Option<Tensor>,
+    opening: Opening,
 }
 
 impl Vq {
     /// A codebook for vectors of width `dim`.
     pub fn new(path: &nn::Path<'_>, config: &VqConfig, dim: i64) -> Result<Self> {
         config.check()?;
-        let book = Codebook::new(path, config.codes, dim, config.distance, true)?;
-        let started = (config.start == Start::FirstBatch).then(|| path.zeros_no_train("started", &[1]));
-        Ok(Self { book, config: config.clone(), started })
-    }
-
-    fn waiting(&self) -> Result<bool> {
-        match &self.started {
-            Some(started) => Ok(started.f_double_value(&[0])? == 0.0),
-            None => Ok(false),
-        }
+        let book = Codebook::new(path, config.codes, dim, config.distance, true)?.normalised(config.normalize)?;
+        let opening = Opening::new(path, config.start, config.kmeans_iterations);
+        Ok(Self { book, config: config.clone(), opening })
     }
 }
 
@@ -91,37 +94,25 @@ impl Quantizer for Vq {
     }
 
     fn batch_update(&mut self) -> Option<&mut dyn BatchUpdate> {
-        if self.started.is_some() { Some(self) } else { None }
+        if self.opening.waits() { Some(self) } else { None }
     }
 }
 
 /// The first batch's vectors. Nothing is collected once they are in place.
 impl BatchUpdate for Vq {
     fn collect(&self, latent: &Tensor, _quantized: &Quantized) -> Result<Vec<Tensor>> {
-        if !self.waiting()? {
+        if !self.opening.waiting()? {
             return Ok(Vec::new());
         }
-        tch::no_grad(|| {
-            let rows = rows(&latent.f_to_kind(Kind::Float)?)?;
-            if rows.size()[0] == 0 {
-                return Ok(Candidates::none(&self.book)?.into());
-            }
-            Ok(Candidates::random(&rows, self.codes())?.enter(&self.book)?.into())
-        })
+        tch::no_grad(|| self.opening.collect(&self.book.rows(latent)?, &self.book))
     }
 
     fn apply(&mut self, summed: &[Tensor], _step: u64) -> Result<()> {
-        match summed {
-            [] => Ok(()),
-            [weights, weighted] => {
-                let codes = winners(weights, weighted, &self.book)?;
-                self.book.set(&codes)?;
-                if let Some(started) = &mut self.started {
-                    let _ = tch::no_grad(|| started.f_fill_(1.0))?;
-                }
-                Ok(())
-            }
-            other => Err(QuantError::Statistics { expected: candidates::TENSORS, found: other.len() }),
+        if self.opening.waiting()? {
+            self.opening.apply(summed, &mut self.book)?;
+        } else if !summed.is_empty() {
+            return Err(QuantError::Statistics { expected: 0, found: summed.len() });
         }
+        Ok(())
     }
 }

@@ -49,7 +49,7 @@ fn every_index_names_one_point_of_the_grid() {
 fn grids_of_few_odd_levels_keep_the_laws() {
     for levels in [&[5, 5, 3, 3][..], &[3; 6]] {
         let dim = levels.len() as i64;
-        if let Err(broken) = quantizer_laws(&mut || (Box::new(fsq(levels)), dim)) {
+        if let Err(broken) = quantizer_laws(dim, &mut |_| Box::new(fsq(levels))) {
             panic!("{levels:?}: {broken}");
         }
     }

@@ -51,6 +51,8 @@ fn spacing() {
     check("Foam covers the rim.|The cup is blue.| It cost 1,000.|That is a lot.");
     check("One shoe is on.\u{a0}| The other is off.");
     check("the sky is grey. |it will rain.");
+    check("There is a link: http://www.example.org/a/b/ |The image has a watermark.");
+    check("The link www.example.org/Home |It is blue.| See www.example.org, The Times and www.example.org today.");
     check("Visit https://www.example.org/a.b?c=D.e now.| Or write to Ann.Lee@example.com today.");
     check("It weighs 3.5 kg and costs $4.99.| It is version 2.0.1 of file.Txt here.");
 }
@@ -58,6 +60,8 @@ fn spacing() {
 #[test]
 fn lines_and_lists() {
     check("A title\n\n|A paragraph goes on\nover two lines and ends.\n|Another one.");
+    check("A plaque says the fort stood in\n\nthe shape of a star on this\n\nisland and for the\n\n89 men.| Done.");
+    check("red cup\n\n|blue plate\n\n|two forks");
     check("It reads as follows:\n\nfirst line in capitals.| Done.");
     check("1. A red cup |2. A blue plate |3. A fork");
     check("1) a cup |2) a plate");
@@ -66,6 +70,8 @@ fn lines_and_lists() {
     check("• A cup |• a plate |• a fork");
     check("A cup and 2. plates are here.");
     check("The row holds (1) a cup and (2) a plate.| Both are white.");
+    check("Take either: a) the red cup or b) the blue one.| Done.");
+    check("It opens at 10 a.m. (CDT) in the hall.| Come.");
     check("- one cup\n|- two plates\n|- a fork");
 }
 

@@ -79,6 +79,8 @@ pub struct Seen {
     pub codes: Vec<Tensor>,
     /// Manifest rows of the images.
     pub rows: Vec<usize>,
+    /// Use of the codes over all images, per level, fine to coarse.
+    pub usage: Vec<Usage>,
     /// Up to `pictures` originals, `[n, 3, H, W]`, and their reconstructions.
     pub pictures: Option<(Tensor, Tensor)>,
 }
@@ -129,7 +131,6 @@ pub fn evaluate(
         return Err(empty("the evaluated split"));
     }
     let [psnr, psnr_of_mean_image, ssim, l1] = sums.map(|s| s / seen as f64);
-    let usage = usage.iter().map(Usage::report).collect();
     rows.truncate(pairs);
     let codes = codes
         .into_iter()
@@ -144,7 +145,9 @@ pub fn evaluate(
         let (a, b): (Vec<Tensor>, Vec<Tensor>) = kept.into_iter().unzip();
         (Tensor::cat(&a, 0).narrow(0, 0, n), Tensor::cat(&b, 0).narrow(0, 0, n))
     });
-    Ok((Evaluation { images: seen, psnr, psnr_of_mean_image, ssim, l1, usage }, Seen { codes, rows, pictures }))
+    let reports = usage.iter().map(Usage::report).collect();
+    let evaluation = Evaluation { images: seen, psnr, psnr_of_mean_image, ssim, l1, usage: reports };
+    Ok((evaluation, Seen { codes, rows, usage, pictures }))
 }
 
 /// Ranks the texts of the seen rows for each image by the alignment's transport cost, and the images for each text.

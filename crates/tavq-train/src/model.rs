@@ -141,6 +141,13 @@ impl Model {
         Ok(Forward { latents, quantized, reconstruction })
     }
 
+    /// The pictures that codes of the decoded level stand for: indices `[B, h, w]`, or `[B, h, w, depth]` of several a cell, to
+    /// `[B, 3, H, W]`, not clamped.
+    pub fn decode_codes(&self, indices: &Tensor) -> Result<Tensor> {
+        let codes = self.quantizer(self.levels.len().saturating_sub(1)).lookup(indices)?;
+        Ok(self.backbone.decode(&codes.f_permute([0, 3, 1, 2])?, false)?)
+    }
+
     /// The codes of a level as the alignment sees them, `[B, D, h, w]`, with the gradient that `gradient` asks for.
     pub fn codes(&self, pass: &Forward, level: usize, gradient: Gradient) -> Result<Tensor> {
         let (z, q) = (&pass.latents[level], &pass.quantized[level]);

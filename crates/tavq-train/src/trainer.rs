@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use tavq_data::{Cursor, Loader};
-use tavq_quant::{Usage, UsageReport};
+use tavq_quant::Usage;
 use tavq_torch::{Collective, seed_from};
 use tch::{Kind, Tensor};
 
@@ -45,7 +45,7 @@ pub struct Outcome {
     /// Images a second over them, loading and saving included.
     pub images_per_second: f64,
     /// Code use over the last whole epoch, per level, fine to coarse.
-    pub usage: Vec<UsageReport>,
+    pub usage: Vec<Usage>,
     /// The last checkpoint.
     pub checkpoint: PathBuf,
 }
@@ -124,7 +124,7 @@ impl<'a> Trainer<'a> {
         Ok(Outcome {
             steps: self.step - first,
             images_per_second: images as f64 / start.elapsed().as_secs_f64().max(1e-9),
-            usage: self.usage.last(),
+            usage: self.usage.last().to_vec(),
             checkpoint,
         })
     }
@@ -260,8 +260,8 @@ impl EpochUsage {
     }
 
     /// Of the last whole epoch; of the one under way when there has been none.
-    fn last(&self) -> Vec<UsageReport> {
-        self.last.as_ref().unwrap_or(&self.now).iter().map(Usage::report).collect()
+    fn last(&self) -> &[Usage] {
+        self.last.as_ref().unwrap_or(&self.now)
     }
 
     fn take_news(&mut self) -> Option<BTreeMap<String, f64>> {
@@ -269,7 +269,7 @@ impl EpochUsage {
             return None;
         }
         let mut values = BTreeMap::new();
-        for (level, report) in self.last().iter().enumerate() {
+        for (level, report) in self.last().iter().map(Usage::report).enumerate() {
             values.insert(format!("usage.{level}"), report.used_share);
             values.insert(format!("perplexity.{level}"), report.perplexity);
         }

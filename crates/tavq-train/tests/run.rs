@@ -121,10 +121,14 @@ fn files(checkpoint: &Path) -> BTreeMap<String, Vec<u8>> {
         .collect()
 }
 
-const QUANTIZERS: [&str; 3] = [
+const QUANTIZERS: [&str; 7] = [
     r#"{ kind = "vq", codes = 12 }"#,
     r#"{ kind = "ema", codes = 12, expire_below = 0.5 }"#,
     r#"{ kind = "cvq", codes = 12, anchor = "probrandom" }"#,
+    r#"{ kind = "cvq", codes = 200, anchor = "random", start = "first_batch" }"#,
+    r#"{ kind = "ema", codes = 12, normalize = true, start = "kmeans" }"#,
+    r#"{ kind = "lfq", bits = 8, beta = 0.25 }"#,
+    r#"{ kind = "residual", depth = 3, dropout = 0.7, quantizer = { kind = "ema", codes = 12, start = "kmeans" } }"#,
 ];
 
 #[test]

@@ -244,7 +244,7 @@ fn there_and_back_is_exact_to_the_bit() {
 fn llamagen_there_and_back() {
     let dir = folder("llamagen");
     let args = json!({
-        "codebook_size": 40, "codebook_embed_dim": 8, "codebook_l2_norm": false, "ch": 32, "z_channels": 12,
+        "codebook_size": 40, "codebook_embed_dim": 8, "ch": 32, "z_channels": 12,
         "encoder_ch_mult": [1, 2, 1], "decoder_ch_mult": [1, 2, 1], "num_res_blocks": 1, "resolution": 16,
     });
     let published = Layout::LlamaGen.read_config(&args).unwrap();
@@ -284,6 +284,38 @@ fn llamagen_there_and_back() {
     write_tensors(&dir.join("x.safetensors"), &named(1.0), &[]).unwrap();
     import("llamagen", &dir.join("x.safetensors"), Some(&config), &ema);
     assert!(contents(&ema) == whole, "a safetensors file under the same names");
+    // Known by name: the published sizes are asked for.
+    let args = ["checkpoint", "import", "--from", "llamagen", text(&pt), "--config", "VQ-16", "--out", text(&back)];
+    refuse(
+        &args,
+        &["tensors do not fit: ", "decoder.conv_blocks.0.attn.0.k.bias: expected shape [512], found [32]", " more"],
+    );
+
+    // Vectors and codes meet at length 1, and the decoder sees codes of length 1.
+    let unit = |t: &Tensor, axis: i64| t / t.square().sum_dim_intlist([axis].as_slice(), true, Kind::Float).sqrt();
+    let codes = unit(&TensorFile::open(&model).unwrap().get("quantize.embedding.weight").unwrap(), 1);
+    let images =
+        ndarray::Array4::from_shape_fn((2, 3, 16, 16), |(b, c, y, x)| ((b + c * y + x) % 13) as f32 / 6.5 - 1.0);
+    let input = npy(&dir.join("x.npy"), &images);
+    let rebuild = |model: &Path, name: &str| {
+        let out = dir.join(name);
+        succeed(&["reconstruct", "--checkpoint", text(model), "--tensors", &input, "--out", text(&out)]);
+        TensorFile::open(&out.join("out.safetensors")).unwrap()
+    };
+    let found = rebuild(&model, "own");
+    let z = unit(&found.get("latent").unwrap(), 1).permute([0, 2, 3, 1]);
+    assert_eq!(found.get("indices").unwrap(), z.matmul(&codes.tr()).argmax(-1, false));
+    // A layout that knows no such thing gets the codes at length 1, and finds and decodes the same.
+    let (folder, plain) = (dir.join("diffusers"), dir.join("plain.safetensors"));
+    let args = ["checkpoint", "export", "--to", "diffusers", text(&model), "--out", text(&folder)];
+    let report = tavq(&args).output().unwrap();
+    assert!(report.status.success() && report.stderr.is_empty(), "{}", String::from_utf8_lossy(&report.stderr));
+    import("diffusers", &folder, None, &plain);
+    let other = rebuild(&plain, "other");
+    assert_eq!(other.get("indices").unwrap(), found.get("indices").unwrap());
+    let gap =
+        (other.get("reconstruction").unwrap() - found.get("reconstruction").unwrap()).abs().max().double_value(&[]);
+    assert!(gap < 1e-5, "{gap:e}");
 }
 
 #[test]

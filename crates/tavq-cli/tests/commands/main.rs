@@ -6,6 +6,7 @@ mod common;
 mod ot;
 mod ot_batch;
 mod ot_hostile;
+mod quantizers;
 mod refusals;
 mod split;
 mod tools;

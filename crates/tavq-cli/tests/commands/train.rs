@@ -13,7 +13,7 @@ fn a_run_ends_with_a_table_and_its_files() {
         assert!(small.printed.contains(part), "{part} is missing in {}", small.printed);
     }
     let pictures: Vec<&str> = small.printed.lines().filter_map(|l| l.strip_prefix("picture: ")).collect();
-    assert_eq!(pictures.len(), 3, "{pictures:?}");
+    assert_eq!(pictures.len(), 4, "{pictures:?}");
     for picture in pictures {
         let picture = image::open(picture).unwrap();
         assert!(picture.width() > 100 && picture.height() > 100);
@@ -22,6 +22,14 @@ fn a_run_ends_with_a_table_and_its_files() {
         serde_json::from_slice(&std::fs::read(small.run.join("evaluation.json")).unwrap()).unwrap();
     assert_eq!((report["validation"]["images"].as_u64(), report["training"]["images"].as_u64()), (Some(4), Some(10)));
     assert!(report["validation"]["psnr"].as_f64().unwrap() > 3.0);
+    let page: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(small.run.join("codebook.json")).unwrap()).unwrap();
+    for (level, reported) in report["run"]["usage_last_epoch"].as_array().unwrap().iter().enumerate() {
+        let level = &page["levels"][level];
+        let counts: Vec<u64> = level["counts"].as_array().unwrap().iter().map(|c| c.as_u64().unwrap()).collect();
+        assert_eq!((counts.iter().sum::<u64>(), counts.len() as u64), (reported["vectors"].as_u64().unwrap(), 24));
+        assert_eq!(counts.iter().filter(|c| **c == 0).count() as u64, reported["dead"].as_u64().unwrap());
+    }
     let metrics = std::fs::read_to_string(small.run.join("metrics.jsonl")).unwrap();
     let steps = metrics.lines().filter(|l| l.contains("\"train\"")).count();
     assert_eq!(steps, 8);

@@ -9,7 +9,7 @@ use tavq_text::{Span, Splitter, TextTree};
 use tch::{Kind, Tensor};
 
 use super::shard::{self, Record, Shard};
-use super::{FORMAT, IndexOptions, Manifest, Opened, ShardFile, TextIndex, shard_name};
+use super::{FORMAT, IndexOptions, Manifest, Opened, StoredFile, TextIndex, keys, shard_name};
 use crate::{EncodeError, Granularity, Result, TreeEncoder, TreeVectors};
 
 // Texts that go through the encoder together: enough sentences to fill batches of one length.
@@ -101,6 +101,8 @@ impl Job<'_> {
     ) -> Result<Manifest> {
         fs::create_dir_all(partial).map_err(|e| EncodeError::io(partial, e))?;
         let per = self.options.texts_per_shard;
+        let table = partial.join(keys::FILE);
+        keys::write(&table, content, self.texts.iter().map(|(key, _)| *key))?;
         let mut manifest = Manifest {
             format: FORMAT,
             content: content.to_owned(),
@@ -110,6 +112,7 @@ impl Job<'_> {
             dim: self.encoder.dim(),
             texts_per_shard: per,
             units: [0; 3],
+            keys: StoredFile::of(&table)?,
             shards: Vec::new(),
         };
         let mut done = 0;
@@ -132,7 +135,7 @@ impl Job<'_> {
             for (sum, n) in manifest.units.iter_mut().zip(units) {
                 *sum += n;
             }
-            manifest.shards.push(ShardFile::of(&path)?);
+            manifest.shards.push(StoredFile::of(&path)?);
         }
         Ok(manifest)
     }

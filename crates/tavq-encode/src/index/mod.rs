@@ -1,11 +1,12 @@
 //! The text index: the vectors of a data set's texts, computed once and read back from disk.
 //!
 //! One folder per content key, which hashes the texts, their trees (so also the splitter), the model's files and
-//! the options: whatever differs gives another folder, and a folder is never changed. Inside are `manifest.json`
-//! and shards of some hundred texts each, memory-mapped on reading. Shards are written one by one into a
+//! the options: whatever differs gives another folder, and a folder is never changed. Inside are `manifest.json`,
+//! the table from keys to rows, and shards of some hundred texts each, memory-mapped on reading. Shards are written one by one into a
 //! `.partial` folder that is renamed when all are there: a killed build goes on where it stopped.
 
 mod build;
+mod keys;
 mod shard;
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,7 @@ use tavq_text::{Span, Splitter};
 use tch::{Kind, Tensor};
 
 use crate::{EncodeError, Granularity, Result, TreeEncoder};
+use keys::Keys;
 use shard::Shard;
 
 /// Kind of the stored vectors; they are read as f32 either way.
@@ -94,11 +96,12 @@ pub struct UnitBatch {
 pub struct TextIndex {
     folder: PathBuf,
     manifest: Manifest,
+    keys: Mutex<Option<Keys>>,
     shards: Vec<Mutex<Option<Shard>>>,
     opened: Opened,
 }
 
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -114,19 +117,20 @@ struct Manifest {
     texts_per_shard: usize,
     /// Words, phrases and sentences over all texts.
     units: [u64; 3],
-    shards: Vec<ShardFile>,
+    keys: StoredFile,
+    shards: Vec<StoredFile>,
 }
 
-/// What the manifest knows of a shard.
+/// What the manifest knows of another file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ShardFile {
+struct StoredFile {
     bytes: u64,
     /// BLAKE3 of the whole file.
     hash: String,
 }
 
-impl ShardFile {
+impl StoredFile {
     fn of(path: &Path) -> Result<Self> {
         let io = |e| EncodeError::io(path, e);
         let file = std::fs::File::open(path).map_err(io)?;
@@ -138,6 +142,12 @@ impl ShardFile {
 }
 
 impl Manifest {
+    /// The table of keys, then the shards.
+    fn files<'m>(&'m self, folder: &'m Path) -> impl Iterator<Item = (PathBuf, &'m StoredFile)> {
+        let shards = self.shards.iter().enumerate().map(|(i, file)| (folder.join(shard_name(i)), file));
+        std::iter::once((folder.join(keys::FILE), &self.keys)).chain(shards)
+    }
+
     fn texts_in(&self, shard: usize) -> usize {
         self.texts_per_shard.min(self.texts.saturating_sub(shard * self.texts_per_shard))
     }
@@ -196,8 +206,7 @@ impl TextIndex {
             let found = format!("format {}, {} shards, width {}", manifest.format, manifest.shards.len(), manifest.dim);
             return Err(damaged(&path, format!("format {FORMAT}, {shards} shards, width above 0"), found));
         }
-        for (i, ShardFile { bytes: expected, .. }) in manifest.shards.iter().enumerate() {
-            let path = folder.join(shard_name(i));
+        for (path, StoredFile { bytes: expected, .. }) in manifest.files(folder) {
             let found = std::fs::metadata(&path).map_err(|e| EncodeError::io(&path, e))?.len();
             if found != *expected {
                 return Err(damaged(&path, format!("{expected} bytes"), format!("{found} bytes")));
@@ -205,18 +214,19 @@ impl TextIndex {
         }
         let opened = Opened { reused: manifest.texts, ..Opened::default() };
         let shards = manifest.shards.iter().map(|_| Mutex::new(None)).collect();
-        Ok(Self { folder: folder.to_path_buf(), manifest, shards, opened })
+        Ok(Self { folder: folder.to_path_buf(), manifest, keys: Mutex::new(None), shards, opened })
     }
 
     /// Reads all of it and compares every file with its hash. The error names the damaged file, and the text in it where one
     /// is damaged.
     pub fn verify(&self) -> Result<()> {
-        for (i, expected) in self.manifest.shards.iter().enumerate() {
-            let path = self.folder.join(shard_name(i));
-            let found = ShardFile::of(&path)?;
+        for (i, (path, expected)) in self.manifest.files(&self.folder).enumerate() {
+            let found = StoredFile::of(&path)?;
             if found != *expected {
-                self.with_shard(i, Shard::verify)?;
-                let say = |file: &ShardFile| format!("BLAKE3 {}", file.hash);
+                if i > 0 {
+                    self.with_shard(i - 1, Shard::verify)?;
+                }
+                let say = |file: &StoredFile| format!("BLAKE3 {}", file.hash);
                 return Err(EncodeError::Index { path, expected: say(expected), found: say(&found) });
             }
         }
@@ -250,7 +260,7 @@ impl TextIndex {
 
     /// Bytes on disk, manifest left out.
     pub fn bytes(&self) -> u64 {
-        self.manifest.shards.iter().map(|shard| shard.bytes).sum()
+        self.manifest.files(&self.folder).map(|(_, file)| file.bytes).sum()
     }
 
     /// What was reused, encoded and repaired when it was opened.
@@ -261,6 +271,26 @@ impl TextIndex {
     /// The key of a row.
     pub fn key(&self, row: usize) -> Result<String> {
         self.with_row(row, |shard, i| shard.key(i))
+    }
+
+    /// The rows of a key, in order: none where no text has it, several where texts share it. The first call maps the
+    /// table of keys.
+    pub fn rows(&self, key: &str) -> Result<Vec<usize>> {
+        let candidates = {
+            let mut slot = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+            let keys = match slot.take() {
+                Some(keys) => keys,
+                None => Keys::open(&self.folder.join(keys::FILE), &self.manifest.content, self.len())?,
+            };
+            slot.insert(keys).candidates(key)?
+        };
+        let mut rows = Vec::with_capacity(candidates.len());
+        for row in candidates {
+            if self.key(row)? == key {
+                rows.push(row);
+            }
+        }
+        Ok(rows)
     }
 
     /// The units of one text. A text with none of this granularity gives those of the next coarser one: phrases

@@ -237,7 +237,9 @@ fn damaged_files_are_named_and_only_they_are_built_again() {
         std::fs::write(p, text.replace("\"dim\"", "\"din\"")).unwrap();
     };
     let (manifest, last) = ("manifest.json", "shard-00002.safetensors");
-    let cases: [(&str, Damage, &str, usize); 7] = [
+    let cases: [(&str, Damage, &str, usize); 9] = [
+        (keys::FILE, flip, keys::FILE, 6),
+        (keys::FILE, remove, keys::FILE, 6),
         ("shard-00001.safetensors", flip, "shard-00001.safetensors", 4),
         ("shard-00001.safetensors", cut, "shard-00001.safetensors", 4),
         (last, remove, last, 4),
@@ -259,6 +261,46 @@ fn damaged_files_are_named_and_only_they_are_built_again() {
         assert!(!found.problems.is_empty() && found.problems.iter().all(|p| p.contains(named)), "{:?}", found.problems);
         assert_eq!(all_vectors(&index), sound);
         assert_eq!(build(dir.path(), &encoder).opened(), &Opened { reused: 6, ..Opened::default() });
+    }
+}
+
+#[test]
+fn rows_are_found_by_their_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = build(dir.path(), &toy(usize::MAX).0);
+    for (key, rows) in [("a.png", vec![0, 5]), ("d.png", vec![3]), ("", vec![]), ("f.png", vec![])] {
+        assert_eq!(index.rows(key).unwrap(), rows, "{key}");
+    }
+    let keys: Vec<String> = (0..500).map(|i| format!("{}.png", i * 7 % 300)).collect();
+    let texts: Vec<(&str, &str)> = keys.iter().map(|key| (key.as_str(), "One.")).collect();
+    let (encoder, folder) = (toy(usize::MAX).0, dir.path());
+    let index = TextIndex::open_or_build(folder, &texts, &PlainSplitter, &encoder, &mut |_, _| ()).unwrap();
+    for key in &keys {
+        let expected: Vec<usize> = (0..keys.len()).filter(|&row| keys[row] == *key).collect();
+        assert_eq!(index.rows(key).unwrap(), expected);
+    }
+    let none = TextIndex::open_or_build(folder, &[], &PlainSplitter, &encoder, &mut |_, _| ()).unwrap();
+    assert!(none.rows("a.png").unwrap().is_empty());
+}
+
+#[test]
+fn a_damaged_table_of_keys_gives_an_error_or_the_truth() {
+    let dir = tempfile::tempdir().unwrap();
+    let (encoder, _) = toy(usize::MAX);
+    let folder = build(dir.path(), &encoder).folder().to_path_buf();
+    let path = folder.join(keys::FILE);
+    let bytes = std::fs::read(&path).unwrap();
+    for i in 0..bytes.len() {
+        let mut damaged = bytes.clone();
+        damaged[i] ^= 1 << (i % 8);
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, damaged).unwrap();
+        let index = TextIndex::open(&folder).unwrap();
+        assert!(index.verify().unwrap_err().to_string().contains(keys::FILE), "byte {i}");
+        match index.rows("a.png") {
+            Ok(rows) => assert!(rows.iter().all(|&row| TEXTS[row].0 == "a.png"), "byte {i}"),
+            Err(error) => assert!(error.to_string().contains(keys::FILE), "byte {i}"),
+        }
     }
 }
 

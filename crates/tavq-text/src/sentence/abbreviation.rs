@@ -41,10 +41,11 @@ const STARTERS: &[&str] = &[
     "between", "beyond", "both", "but", "by", "did", "do", "does", "during", "each", "every", "few", "finally", "for",
     "from", "further", "furthermore", "had", "has", "have", "he", "her", "here", "his", "how", "however", "i", "if",
     "in", "inside", "is", "it", "it's", "its", "just", "many", "meanwhile", "more", "moreover", "most", "my", "near",
-    "next", "no", "not", "of", "on", "one", "only", "or", "other", "our", "over", "overall", "several", "she", "since",
-    "so", "some", "still", "that", "the", "their", "then", "there", "these", "they", "this", "those", "though",
-    "three", "through", "to", "towards", "two", "under", "underneath", "until", "was", "we", "were", "what", "when",
-    "where", "whether", "which", "while", "who", "why", "will", "with", "within", "without", "yet", "you", "your",
+    "next", "no", "not", "of", "on", "one", "only", "or", "other", "our", "over", "overall", "please", "several",
+    "she", "since", "so", "some", "still", "that", "the", "their", "then", "there", "these", "they", "this", "those",
+    "though", "three", "through", "to", "towards", "two", "under", "underneath", "until", "was", "we", "were", "what",
+    "when", "where", "whether", "which", "while", "who", "why", "will", "with", "within", "without", "yet", "you",
+    "your",
 ];
 
 /// Words before a lone capital that is a label, not an initial: "vitamin C. Fresh", "plan B. Next".
@@ -86,6 +87,14 @@ pub(super) fn opens(word: &str) -> bool {
     )
 }
 
+/// Whether the first word of `text` starts a sentence when it is capitalised.
+pub(super) fn starts(text: &str) -> bool {
+    let first = text.split(|c: char| !(c.is_alphanumeric() || c == '\'' || c == '’')).next().unwrap_or("");
+    // "Dr. A. Smith": a letter with a stop is an initial, not the article.
+    let initial = first.len() == 1 && text[1..].starts_with('.');
+    !initial && first.len() <= 16 && STARTERS.contains(&first.to_lowercase().replace('’', "'").as_str())
+}
+
 /// Whether the full stop at `stop` belongs to the word before it and the sentence goes on with `rest`, whose first
 /// character is `next`.
 pub(super) fn joins(text: &str, stop: usize, rest: &str, next: char) -> bool {
@@ -95,12 +104,7 @@ pub(super) fn joins(text: &str, stop: usize, rest: &str, next: char) -> bool {
     let word = word.trim_start_matches('.');
     let lower = word.to_lowercase();
     let has = |list: &[&str]| list.contains(&lower.as_str());
-    let starts = || {
-        let first = rest.split(|c: char| !(c.is_alphanumeric() || c == '\'' || c == '’')).next().unwrap_or("");
-        // "Dr. A. Smith": a letter with a stop is an initial, not the article.
-        let initial = first.len() == 1 && rest[1..].starts_with('.');
-        !initial && first.len() <= 16 && STARTERS.contains(&first.to_lowercase().replace('’', "'").as_str())
-    };
+    let starts = || starts(rest);
     let mut chars = word.chars();
     if let (Some(letter), None) = (chars.next(), chars.next()) {
         return letter.is_alphabetic() && initial_joins(letter, before, next, starts);
@@ -113,7 +117,7 @@ pub(super) fn joins(text: &str, stop: usize, rest: &str, next: char) -> bool {
     }
     if matches!(lower.as_str(), "a.m" | "p.m") {
         let title = rest.split('.').next().is_some_and(|w| TITLES.contains(&w.to_lowercase().as_str()));
-        return !next.is_uppercase() || rest.starts_with("(") || (word == lower && title);
+        return !next.is_uppercase() || text[..text.len() - rest.len()].ends_with('(') || (word == lower && title);
     }
     if next.is_lowercase() && (has(BEFORE_LOWER) || has(BEFORE_NUMBER)) {
         // "a look in. then" against "5 in. wide": units follow a number.

@@ -76,7 +76,9 @@ impl Scan<'_> {
         let starts = lead.chars().all(|c| is_bullet(c) || c.is_whitespace()) || first && lead.trim_end().ends_with(':');
         let follows =
             self.list.last.is_some_and(|(last, s, place)| s == sign && last.next() == marker && from - place < REACH);
-        if follows && !starts {
+        // "either: a) the cup or b) the plate" is one sentence.
+        let linked = lead.trim_end().ends_with(" and") || lead.trim_end().ends_with(" or");
+        if follows && !starts && !linked {
             self.close(from);
         }
         if starts || follows {

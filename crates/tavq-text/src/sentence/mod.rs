@@ -14,7 +14,8 @@ use list::{ListState, is_bullet};
 
 /// The sentences of `text`, in order, without the white space around them. Together they cover all other characters.
 pub(crate) fn sentences(text: &str) -> Vec<Span> {
-    let mut scan = Scan { text, bytes: text.as_bytes(), start: 0, list: ListState::default(), out: Vec::new() };
+    let mut scan =
+        Scan { text, bytes: text.as_bytes(), start: 0, list: ListState::default(), seen: 0, out: Vec::new() };
     scan.start = scan.skip_space(0);
     scan.run();
     scan.out
@@ -26,6 +27,8 @@ struct Scan<'t> {
     /// First byte of the sentence that is open.
     start: usize,
     list: ListState,
+    /// End of the last word that was tried as a web address.
+    seen: usize,
     out: Vec<Span>,
 }
 
@@ -140,6 +143,12 @@ impl Scan<'_> {
             self.close(end);
             return self.bytes.len();
         }
+        if next == end
+            && let Some(end) = self.address_ends(at)
+        {
+            self.close(end);
+            return end;
+        }
         let ends =
             if next == end { self.ends_without_gap(at, &run, end) } else { self.ends_with_gap(at, &run, end, next) };
         if ends {
@@ -196,6 +205,23 @@ impl Scan<'_> {
         }
         let upper = self.char_at(end).is_some_and(char::is_uppercase);
         upper && run.dots + run.marks == 1 && self.is_missing_space(at, end)
+    }
+
+    /// The end of the web address around `at` where a word that starts a sentence follows it: "http://a.org/b The".
+    fn address_ends(&mut self, at: usize) -> Option<usize> {
+        const LONGEST: usize = 256;
+        if at < self.seen {
+            return None;
+        }
+        let head =
+            bounded_back(self.text, at, LONGEST).rsplit(char::is_whitespace).next()?.trim_start_matches(is_opener);
+        let ahead = bounded_ahead(self.text, at, LONGEST);
+        let tail = ahead.split(char::is_whitespace).next()?;
+        self.seen = at + tail.len();
+        let rest = ahead[tail.len()..].strip_prefix(' ')?;
+        let address = head.contains("://") || head == "www";
+        let open = tail.ends_with(|c: char| c.is_alphanumeric() || c == '/');
+        (address && open && rest.starts_with(char::is_uppercase) && abbreviation::starts(rest)).then(|| at + tail.len())
     }
 
     /// "rim.The": a lower-cased word or a number before, a capitalised word behind, and nothing of a web address.
@@ -275,26 +301,35 @@ impl Scan<'_> {
         let gap = &self.text[at..next];
         let breaks = gap.chars().filter(|c| is_line_break(*c)).count() - gap.matches("\r\n").count();
         let c = self.char_at(next).unwrap_or(' ');
-        let ends = if breaks > 1 { !(c.is_lowercase() && self.is_unfinished(at)) } else { self.line_ends(at, next, c) };
+        let ends = if breaks > 1 { self.paragraph_ends(at, c) } else { self.line_ends(at, next, c) };
         if ends {
             self.close(at);
         }
         next
     }
 
-    /// Whether what stands before the blank line at `at` asks for more: "reads as follows:", "an installation in".
-    fn is_unfinished(&self, at: usize) -> bool {
-        let head = bounded_back(self.text, at, 24).trim_end();
-        let last = head.rsplit(char::is_whitespace).next().unwrap_or("");
-        last.ends_with([',', ':', ';', '”', '"', '’']) || abbreviation::opens(last)
+    /// Whether the blank line at `at` ends a sentence that has no terminator. It does, unless the text goes on in lower
+    /// case behind a line of a few words, as a plaque copied line by line does, or asks for more: "reads as follows:",
+    /// "to the".
+    fn paragraph_ends(&self, at: usize, c: char) -> bool {
+        let line = self.line_before(at).trim_end();
+        let last = line.split_whitespace().next_back().unwrap_or("");
+        let asks = last.ends_with([',', ':', ';', '”', '"', '’']) || last.ends_with("'s") || last.ends_with("’s");
+        let wrapped = line.len() < WRAP && line.split_whitespace().nth(2).is_some() && !last.ends_with(')');
+        let goes_on = asks || wrapped;
+        !(c.is_lowercase() && goes_on || abbreviation::opens(last))
+    }
+
+    /// The end of the open sentence's line before `at`: more than a line is wrapped at.
+    fn line_before(&self, at: usize) -> &str {
+        let head = bounded_back(&self.text[self.start..], at - self.start, WRAP + 4);
+        head.rsplit(is_line_break).next().unwrap_or(head)
     }
 
     /// Whether a single line break at `at` ends a sentence that has no terminator: list items and headings are short or
     /// followed by a capital; running text is wrapped at a width.
     fn line_ends(&self, at: usize, next: usize, c: char) -> bool {
-        const WRAP: usize = 60;
-        let head = bounded_back(&self.text[self.start..], at - self.start, WRAP + 4);
-        let line = head.rsplit(is_line_break).next().unwrap_or(head);
+        let line = self.line_before(at);
         if is_bullet(c) || list::starts_marker(&self.text[next..]) {
             return true;
         }
@@ -305,6 +340,9 @@ impl Scan<'_> {
         line.chars().count() < WRAP && !last.ends_with(',') && !abbreviation::opens(last)
     }
 }
+
+/// Running text is wrapped at this many characters or more.
+const WRAP: usize = 60;
 
 /// A run of terminators.
 struct Run {

@@ -42,12 +42,11 @@ pub(crate) fn run(args: &ExportArgs, registry: &Registry) -> Outcome {
     let loaded = session::load(&args.checkpoint, registry, &[])?;
     let last = loaded.model.levels().len().saturating_sub(1);
     let mut plain = published::of_config(&loaded.config, loaded.model.quantizer(last).codes())?;
-    let fixed = plain.published.normalize && layout != Layout::LlamaGen;
-    if fixed || plain.projected {
-        plain.projected = true;
-        plain.published.normalize = false;
+    if plain.published.normalize && layout != Layout::LlamaGen {
+        // Codes of length 1 are found alike by the distance and by the cosine.
+        (plain.projected, plain.published.normalize) = (true, false);
     }
-    if plain.kind == Codebook::Averages && layout != Layout::Taming {
+    if plain.kind == Codebook::Averages && (plain.projected || layout != Layout::Taming) {
         plain.kind = Codebook::Table;
     }
     let text = layout.write_config(&plain.published, plain.kind)?;

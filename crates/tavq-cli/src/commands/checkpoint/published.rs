@@ -34,7 +34,9 @@ pub(super) fn read(layout: Layout, config: &Path) -> Outcome<Published> {
     let value: serde_json::Value = if config.extension().is_some_and(|e| e == "json") {
         serde_json::from_str(&text).with_context(place).map_err(Failure::Input)?
     } else {
-        serde_saphyr::from_str(&text).with_context(place).map_err(Failure::Input)?
+        // Without the excerpt of the file, which takes many lines.
+        let parsed = serde_saphyr::from_str(&text).map_err(|e| anyhow!("{}: {}", place(), e.without_snippet()));
+        parsed.map_err(Failure::Input)?
     };
     layout.read_config(&value).with_context(place).map_err(Failure::Input)
 }
@@ -88,29 +90,27 @@ pub(super) fn of_config(config: &Config, codes: i64) -> Outcome<Plain> {
     if network != "vqgan" {
         return refuse("backbone", "vqgan", &network);
     }
+    // A cascade quantizes side levels on the way to the decoded one, which no other codebase does.
+    let wiring = config.model.backbone.get("wiring").and_then(toml::Value::as_str).unwrap_or("taps");
+    if wiring != "taps" {
+        return Err(Failure::input(anyhow!(
+            "model.backbone.wiring: expected taps (side levels that other layouts can do without), found {wiring}"
+        )));
+    }
     let BackboneConfig::Vqgan(mut backbone) = parse_table("model.backbone", config.model.backbone.clone())? else {
         return refuse("backbone", "vqgan", &network);
     };
     // Side levels are no part of other layouts.
     (backbone.levels, backbone.tap_strides) = (1, Vec::new());
     let name = kind(&config.model.quantizer);
-    let mut table = config.model.quantizer.clone();
-    if name == "gumbel" {
-        let published = Published { backbone, codes, beta: 0.25, legacy: true, normalize: false };
-        return Ok(Plain { published, kind: Codebook::Gumbel, projected: false, cosine: false });
-    }
-    let normalize = table.get("normalize").and_then(toml::Value::as_bool).unwrap_or(false);
-    table.insert("kind".into(), name.clone().into());
-    let expected = "vq, ema, cvq, simvq or gumbel";
-    if !["vq", "ema", "cvq", "simvq"].contains(&name.as_str()) {
-        return refuse("quantizer", expected, &name);
-    }
-    let (kind, beta, form, distance) = match parse_table("model.quantizer", table)? {
-        QuantizerConfig::Vq(c) => (Codebook::Table, c.beta, c.form, c.distance),
-        QuantizerConfig::Cvq(c) => (Codebook::Table, c.beta, Form::Standard, c.distance),
-        QuantizerConfig::Ema(c) => (Codebook::Averages, c.beta, Form::Standard, c.distance),
-        QuantizerConfig::SimVq(c) => (Codebook::Table, c.beta, c.form, c.distance),
-        _ => return refuse("quantizer", expected, &name),
+    let (kind, beta, form, distance, normalize) = match parse_table("model.quantizer", config.model.quantizer.clone())?
+    {
+        QuantizerConfig::Vq(c) => (Codebook::Table, c.beta, c.form, c.distance, c.normalize),
+        QuantizerConfig::Cvq(c) => (Codebook::Table, c.beta, Form::Standard, c.distance, false),
+        QuantizerConfig::Ema(c) => (Codebook::Averages, c.beta, Form::Standard, c.distance, c.normalize),
+        QuantizerConfig::SimVq(c) => (Codebook::Table, c.beta, c.form, c.distance, false),
+        QuantizerConfig::Gumbel(_) => (Codebook::Gumbel, 0.0, Form::Legacy, Distance::SquaredL2, false),
+        _ => return refuse("quantizer", "vq, ema, cvq, simvq or gumbel", &name),
     };
     let published = Published { backbone, codes, beta, legacy: form == Form::Legacy, normalize };
     let cosine = distance == Distance::Cosine && !normalize;
