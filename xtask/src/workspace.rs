@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 /// The packages that build and test with no libtorch: the workspace's default members (a fence compares the two).
-pub(crate) const PURE: [&str; 5] = ["tavq-text", "tavq-ot", "tavq-data", "tavq-caption", "xtask"];
+pub(crate) const PURE: [&str; 6] = ["tavq-text", "tavq-ot", "tavq-data", "tavq-caption", "tavq-pickle", "xtask"];
 
 /// One package of the workspace.
 pub(crate) struct Member {

@@ -8,6 +8,7 @@
 mod config;
 mod discriminator;
 mod layers;
+pub mod layouts;
 mod taps;
 mod vit;
 mod vqgan;

@@ -86,6 +86,12 @@ impl From<tavq_ot::OtError> for Failure {
     }
 }
 
+impl From<tavq_pickle::PickleError> for Failure {
+    fn from(error: tavq_pickle::PickleError) -> Self {
+        Self::Input(error.into())
+    }
+}
+
 /// Adds the file to an I/O error; reading what the caller named is input, writing is work.
 pub(crate) fn reading(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Failure + '_ {
     move |e| Failure::input(anyhow::Error::from(e).context(path.display().to_string()))

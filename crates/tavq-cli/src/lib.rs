@@ -60,6 +60,7 @@ pub fn standard_registry() -> Registry {
         .quantizer("ema", |path, table, dim| Ok(quantizer("ema", table)?.build(path, dim)?))
         .quantizer("cvq", |path, table, dim| Ok(quantizer("cvq", table)?.build(path, dim)?))
         .quantizer("fsq", |path, table, dim| Ok(quantizer("fsq", table)?.build(path, dim)?))
+        .quantizer("gumbel", |path, table, dim| Ok(quantizer("gumbel", table)?.build(path, dim)?))
         .quantizer("lfq", |path, table, dim| Ok(quantizer("lfq", table)?.build(path, dim)?))
         .quantizer("residual", |path, table, dim| Ok(quantizer("residual", table)?.build(path, dim)?))
         .quantizer("simvq", |path, table, dim| Ok(quantizer("simvq", table)?.build(path, dim)?))
@@ -91,7 +92,7 @@ pub fn run_with(registry: &Registry, arguments: impl IntoIterator<Item = OsStrin
         Command::Reconstruct(args) => commands::reconstruct::run(args, registry),
         Command::Evaluate(args) => commands::evaluate::run(args, registry),
         Command::Explain(args) => commands::explain::run(args, registry),
-        Command::Checkpoint(command) => commands::checkpoint::run(command),
+        Command::Checkpoint(command) => commands::checkpoint::run(command, registry),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -39,6 +39,9 @@ pub(crate) fn train_once(
     let data = DataSet::open(config)?;
     let text = text_for(config, &data, quiet)?;
     let mut model = Model::new(config, registry, text.as_ref().map(TextSide::dim))?;
+    if resumed.is_none() {
+        session::start_from(&model, &config.model.init, quiet)?;
+    }
     std::fs::create_dir_all(out).map_err(writing(out))?;
     let resolved = config.to_toml()?;
     let config_path = out.join("config.toml");

@@ -5,15 +5,75 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow};
 use tavq_encode::{TextIndex, TextModel, TreeEncoder};
 use tavq_text::EnglishSplitter;
-use tavq_train::{Checkpoint, Config, Model, Progress, Registry, TextSide};
+use tavq_torch::TensorFile;
+use tavq_train::{Checkpoint, Config, Model, ModelFile, Progress, Registry, TextSide};
 
 use crate::failure::{Failure, Outcome};
 
-/// A model out of a checkpoint, with the configuration it was trained under.
+/// A model out of a checkpoint or a model file, with its configuration.
 pub(crate) struct Loaded {
     pub(crate) config: Config,
-    pub(crate) checkpoint: Checkpoint,
+    pub(crate) source: Source,
     pub(crate) model: Model,
+}
+
+/// Where a model is read from.
+#[derive(Debug)]
+pub(crate) enum Source {
+    Checkpoint(Checkpoint),
+    File(ModelFile),
+}
+
+impl Source {
+    /// Opens a model file, a checkpoint folder, or the newest checkpoint of a run's folder.
+    pub(crate) fn open(path: &Path) -> Outcome<Self> {
+        if path.is_file() {
+            Ok(Self::File(ModelFile::open(path)?))
+        } else {
+            open_checkpoint(path).map(Self::Checkpoint)
+        }
+    }
+
+    /// The checkpoint's folder, or the file.
+    pub(crate) fn path(&self) -> &Path {
+        match self {
+            Self::Checkpoint(checkpoint) => &checkpoint.path,
+            Self::File(file) => file.tensors().path(),
+        }
+    }
+
+    /// Steps trained, where that is known.
+    pub(crate) fn step(&self) -> Option<u64> {
+        match self {
+            Self::Checkpoint(checkpoint) => Some(checkpoint.state.step),
+            Self::File(_) => None,
+        }
+    }
+
+    /// The configuration with `sets` on top.
+    pub(crate) fn config(&self, sets: &[String]) -> Outcome<Config> {
+        let (text, place) = match self {
+            Self::Checkpoint(checkpoint) => (&checkpoint.config, self.path().join("config.toml")),
+            Self::File(file) => (&file.config, self.path().to_path_buf()),
+        };
+        Ok(Config::resolve(text, &place.display().to_string(), sets)?)
+    }
+
+    /// Width of the text vectors that the model was aligned with.
+    fn text_dim(&self) -> Outcome<Option<i64>> {
+        match self {
+            Self::Checkpoint(checkpoint) => Ok(checkpoint.reader()?.value("text.dim")?),
+            Self::File(_) => Ok(None),
+        }
+    }
+
+    /// The variables.
+    pub(crate) fn tensors(&self) -> Outcome<TensorFile> {
+        match self {
+            Self::Checkpoint(checkpoint) => Ok(checkpoint.model()?),
+            Self::File(file) => Ok(TensorFile::open(file.tensors().path())?),
+        }
+    }
 }
 
 /// Opens a checkpoint folder, or the newest checkpoint of a run's folder.
@@ -30,15 +90,30 @@ pub(crate) fn open_checkpoint(path: &Path) -> Outcome<Checkpoint> {
     }
 }
 
-/// Opens a checkpoint and builds its model on the CPU, or on the device that `sets` names.
+/// Opens a checkpoint or model file and builds its model on the CPU, or on the device that `sets` names.
 pub(crate) fn load(path: &Path, registry: &Registry, sets: &[String]) -> Outcome<Loaded> {
-    let checkpoint = open_checkpoint(path)?;
-    let origin = checkpoint.path.join("config.toml").display().to_string();
-    let config = Config::resolve(&checkpoint.config, &origin, sets)?;
-    let text_dim: Option<i64> = checkpoint.reader()?.value("text.dim")?;
-    let model = Model::new(&config, registry, text_dim)?;
-    checkpoint.load_model(model.store())?;
-    Ok(Loaded { config, checkpoint, model })
+    let source = Source::open(path)?;
+    let config = source.config(sets)?;
+    let model = Model::new(&config, registry, source.text_dim()?)?;
+    match &source {
+        Source::Checkpoint(checkpoint) => checkpoint.load_model(model.store())?,
+        Source::File(file) => file.load_model(model.store())?,
+    }
+    Ok(Loaded { config, source, model })
+}
+
+/// Gives a new model the parts that a model file or checkpoint has; with an empty path nothing is done.
+pub(crate) fn start_from(model: &Model, path: &Path, quiet: bool) -> Outcome {
+    if path.as_os_str().is_empty() {
+        return Ok(());
+    }
+    let source = Source::open(path)?;
+    let left = tavq_torch::load_parts(model.store(), &source.tensors()?)?;
+    if !quiet {
+        let rest = if left.is_empty() { String::new() } else { format!("; at random: {}", left.join(", ")) };
+        eprintln!("starts from {}{rest}", source.path().display());
+    }
+    Ok(())
 }
 
 /// The folder of the text encoder: from the configuration, else from TAVQ_TEXT_ENCODER.

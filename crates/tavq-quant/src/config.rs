@@ -6,6 +6,7 @@ use tch::nn;
 use crate::cvq::{Cvq, CvqConfig};
 use crate::ema::{Ema, EmaConfig};
 use crate::fsq::{Fsq, FsqConfig};
+use crate::gumbel::{Gumbel, GumbelConfig};
 use crate::lfq::{Lfq, LfqConfig};
 use crate::residual::{Residual, ResidualConfig};
 use crate::simvq::{SimVq, SimVqConfig};
@@ -27,6 +28,8 @@ pub enum QuantizerConfig {
     SimVq(SimVqConfig),
     /// A grid instead of a table.
     Fsq(FsqConfig),
+    /// Codes by their logits.
+    Gumbel(GumbelConfig),
     /// Signs instead of a table.
     Lfq(LfqConfig),
     /// Several stages of another kind.
@@ -42,6 +45,7 @@ impl QuantizerConfig {
             Self::Cvq(config) => config.check(),
             Self::SimVq(config) => config.check(),
             Self::Fsq(config) => config.check(),
+            Self::Gumbel(config) => config.check(),
             Self::Lfq(config) => config.check(),
             Self::Residual(config) => config.check(),
         }
@@ -55,6 +59,7 @@ impl QuantizerConfig {
             Self::Cvq(config) => config.codes,
             Self::SimVq(config) => config.codes,
             Self::Fsq(config) => config.codes(),
+            Self::Gumbel(config) => config.codes,
             Self::Lfq(config) => config.codes(),
             Self::Residual(config) => config.quantizer.codes(),
         }
@@ -66,7 +71,7 @@ impl QuantizerConfig {
             Self::Vq(config) => config.start,
             Self::Ema(config) => config.start,
             Self::Cvq(config) => config.start,
-            Self::SimVq(_) | Self::Fsq(_) | Self::Lfq(_) => Start::Uniform,
+            Self::SimVq(_) | Self::Fsq(_) | Self::Gumbel(_) | Self::Lfq(_) => Start::Uniform,
             Self::Residual(config) => config.quantizer.start(),
         }
     }
@@ -83,6 +88,7 @@ impl QuantizerConfig {
             Self::Cvq(config) => Box::new(Cvq::new(path, config, dim)?),
             Self::SimVq(config) => Box::new(SimVq::new(path, config, dim)?),
             Self::Fsq(config) => Box::new(Fsq::new(path, config, dim)?),
+            Self::Gumbel(config) => Box::new(Gumbel::new(path, config, dim)?),
             Self::Lfq(config) => Box::new(Lfq::new(path, config, dim)?),
             Self::Residual(config) => Box::new(Residual::new(path, config, dim)?),
         })

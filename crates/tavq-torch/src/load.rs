@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use tch::Tensor;
 use tch::nn::VarStore;
 
 use crate::{FileError, TensorFile};
@@ -11,8 +12,36 @@ use crate::{FileError, TensorFile};
 /// Nothing is copied unless every variable has a tensor of its shape and every tensor under the prefix
 /// has a variable; the error lists all that do not. Values are converted to the variable's own type and device.
 pub fn load_variables(store: &VarStore, file: &TensorFile, prefix: &str) -> Result<(), FileError> {
+    load(sorted(store), file, file.names(), prefix)
+}
+
+/// Loads the parts of `store` that a file has, each whole: a part is what names have before their first dot. Gives the parts
+/// that the file has not, which stay as they are.
+///
+/// A part with a tensor too many or too few is refused as in [`load_variables`], and one that `store` has not.
+pub fn load_parts(store: &VarStore, file: &TensorFile) -> Result<Vec<String>, FileError> {
+    let names = file.names();
+    let part = |name: &str| name.split('.').next().unwrap_or_default().to_owned();
+    let there: HashSet<String> = names.iter().map(|name| part(name)).collect();
+    let (mine, others): (Vec<_>, Vec<_>) = sorted(store).into_iter().partition(|(name, _)| there.contains(&part(name)));
+    load(mine, file, names, "")?;
+    let mut left: Vec<String> = others.iter().map(|(name, _)| part(name)).collect();
+    left.dedup();
+    Ok(left)
+}
+
+fn sorted(store: &VarStore) -> Vec<(String, Tensor)> {
     let mut variables: Vec<_> = store.variables().into_iter().collect();
     variables.sort_by(|a, b| a.0.cmp(&b.0));
+    variables
+}
+
+fn load(
+    variables: Vec<(String, Tensor)>,
+    file: &TensorFile,
+    names: Vec<String>,
+    prefix: &str,
+) -> Result<(), FileError> {
     let mut problems = Vec::new();
     let mut known = HashSet::new();
     for (name, variable) in &variables {
@@ -26,7 +55,7 @@ pub fn load_variables(store: &VarStore, file: &TensorFile, prefix: &str) -> Resu
         }
         known.insert(full);
     }
-    for name in file.names() {
+    for name in names {
         if name.starts_with(prefix) && !known.contains(&name) {
             problems.push(format!("{name}: not expected"));
         }
@@ -64,6 +93,27 @@ mod tests {
             assert!(text.contains(part), "{text}");
         }
         assert_eq!(a.sum(Kind::Float).double_value(&[]), 0.0);
+    }
+
+    #[test]
+    fn parts_are_loaded_whole_or_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("m.safetensors");
+        let two = Tensor::from_slice(&[1.0f32, 2.0]);
+        write_tensors(&path, &[("net.a".into(), two.copy()), ("net.b".into(), two)], &[]).unwrap();
+        let file = TensorFile::open(&path).unwrap();
+        let store = VarStore::new(Device::Cpu);
+        let (root, names) = (store.root(), ["taps", "align"]);
+        let others: Vec<Tensor> = names.iter().map(|part| (&root / *part).ones("w", &[3])).collect();
+        let a = (&root / "net").zeros("a", &[2]);
+        let text = load_parts(&store, &file).unwrap_err().to_string();
+        assert!(text.contains("net.b: not expected") && !text.contains("taps"), "{text}");
+        let _b = (&root / "net").zeros("b", &[2]);
+        assert_eq!(load_parts(&store, &file).unwrap(), ["align", "taps"]);
+        assert_eq!(a.double_value(&[1]), 2.0);
+        assert_eq!(others[0].sum(Kind::Float).double_value(&[]), 3.0);
+        let _c = (&root / "net").zeros("c", &[2]);
+        assert!(load_parts(&store, &file).unwrap_err().to_string().contains("net.c: missing"));
     }
 
     #[test]

@@ -32,13 +32,23 @@ pub enum FileError {
         found: String,
     },
     /// Tensors are missing, superfluous or of another shape; all of them are listed.
-    #[error("{path}: {} tensors do not fit: {}", problems.len(), problems.join("; "))]
+    #[error("{path}: {} tensors do not fit: {}", problems.len(), listed(problems))]
     Tensors {
         /// The file.
         path: PathBuf,
         /// One entry for each tensor.
         problems: Vec<String>,
     },
+}
+
+/// Problems in one line. Past twenty they are counted: a file of another model has hundreds, all for one reason.
+pub fn listed(problems: &[String]) -> String {
+    const MOST: usize = 20;
+    let mut text = problems.iter().take(MOST).map(String::as_str).collect::<Vec<_>>().join("; ");
+    if problems.len() > MOST {
+        text += &format!("; and {} more", problems.len() - MOST);
+    }
+    text
 }
 
 /// A safetensors file, mapped into memory: opening reads the header only.
@@ -88,6 +98,11 @@ impl TensorFile {
         let info = self.metadata.info(name)?;
         // A shape that was checked against the file's length fits an i64.
         Some(info.shape.iter().map(|d| *d as i64).collect())
+    }
+
+    /// Name of a tensor's type as the format has it, in small letters; `None` when there is none of that name.
+    pub fn dtype(&self, name: &str) -> Option<String> {
+        Some(format!("{:?}", self.metadata.info(name)?.dtype).to_lowercase())
     }
 
     /// The value of a metadata key.

@@ -58,7 +58,7 @@ impl Checkpoint {
             return Err(bad(STATE, format!("format: expected {FORMAT}, found {}", state.format)));
         }
         for file in [CONFIG, MODEL, OPTIMIZER] {
-            let found = hash(&path.join(file)).map_err(|e| bad(file, e.to_string()))?;
+            let found = hash_file(&path.join(file)).map_err(|e| bad(file, e.to_string()))?;
             let expected = state.hashes.get(file).and_then(Value::as_str).unwrap_or("no hash");
             if expected != found {
                 return Err(bad(
@@ -120,7 +120,7 @@ pub(crate) fn write(run: &Path, contents: Contents<'_>, keep: usize) -> Result<P
         write_tensors(&dir.join(OPTIMIZER), &contents.parts.tensors, &[]).map_err(std::io::Error::other)?;
         let mut hashes = Map::new();
         for file in [CONFIG, MODEL, OPTIMIZER] {
-            hashes.insert(file.to_owned(), hash(&dir.join(file))?.into());
+            hashes.insert(file.to_owned(), hash_file(&dir.join(file))?.into());
         }
         let state = State {
             format: FORMAT,
@@ -173,7 +173,8 @@ fn list(root: &Path) -> Result<Vec<(u64, PathBuf)>> {
     Ok(all)
 }
 
-fn hash(path: &Path) -> std::io::Result<String> {
+/// BLAKE3 of a file, in hexadecimal.
+pub fn hash_file(path: &Path) -> std::io::Result<String> {
     let mut hasher = blake3::Hasher::new();
     std::io::copy(&mut fs::File::open(path)?, &mut hasher)?;
     Ok(hasher.finalize().to_hex().to_string())

@@ -141,11 +141,19 @@ pub struct ModelConfig {
     pub shared_codebook: bool,
     /// Quantize and train the side levels. Off: only the last level exists, as in the plain backbone.
     pub side_levels: bool,
+    /// Model file or checkpoint whose parts a new run starts from; parts that it has not start at random. Empty: all do.
+    pub init: PathBuf,
 }
 
 impl Default for ModelConfig {
     fn default() -> Self {
-        Self { backbone: toml::Table::new(), quantizer: toml::Table::new(), shared_codebook: true, side_levels: true }
+        Self {
+            backbone: toml::Table::new(),
+            quantizer: toml::Table::new(),
+            shared_codebook: true,
+            side_levels: true,
+            init: PathBuf::new(),
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::session;
 
 #[derive(Debug, Args)]
 pub(crate) struct EvaluateArgs {
-    /// Checkpoint folder, or a run's folder for its newest.
+    /// Checkpoint folder, a run's folder for its newest, or a model file.
     #[arg(long)]
     checkpoint: PathBuf,
     /// Manifest; by default the one it was trained on.
@@ -45,7 +45,8 @@ pub(crate) fn run(args: &EvaluateArgs, registry: &Registry) -> Outcome {
     if args.json {
         json(&report)?;
     } else {
-        say!("{}, step {}", loaded.checkpoint.path.display(), loaded.checkpoint.state.step);
+        let step = loaded.source.step().map_or(String::new(), |step| format!(", step {step}"));
+        say!("{}{step}", loaded.source.path().display());
         say!("{}", report.table().trim_end());
     }
     Ok(())

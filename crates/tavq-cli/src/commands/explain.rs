@@ -12,7 +12,7 @@ use crate::session;
 
 #[derive(Debug, Args)]
 pub(crate) struct ExplainArgs {
-    /// Checkpoint folder, or a run's folder for its newest.
+    /// Checkpoint folder, a run's folder for its newest, or a model file.
     #[arg(long)]
     checkpoint: PathBuf,
     /// The image.
@@ -36,7 +36,7 @@ pub(crate) fn run(args: &ExplainArgs, registry: &Registry) -> Outcome {
     if loaded.model.alignments().is_empty() {
         return Err(Failure::input(anyhow::anyhow!(
             "{}: expected a model trained with alignment, found one without",
-            loaded.checkpoint.path.display()
+            loaded.source.path().display()
         )));
     }
     let text = session::read_text(&args.text)?;

@@ -16,7 +16,7 @@ use crate::session;
 
 #[derive(Debug, Args)]
 pub(crate) struct ReconstructArgs {
-    /// Checkpoint folder, or a run's folder for its newest.
+    /// Checkpoint folder, a run's folder for its newest, or a model file.
     #[arg(long)]
     checkpoint: PathBuf,
     /// Images; each becomes `OUT/NAME.png`, the original at the left of its reconstruction.

@@ -58,7 +58,7 @@ fn train() {
     with(&["--config", config, "--set", "optimizer.lr=1"], &["optimizer", "lr"]);
     with(&["--config", config, "--set", "run.steps=many"], &["run.steps", "many"]);
     with(&["--config", config, "--set", "run.steps"], &["--set: run.steps: expected key.path=value"]);
-    with(&["--config", config, "--set", "model.quantizer.kind=gumbel"], &["model.quantizer.kind", "gumbel", "cvq"]);
+    with(&["--config", config, "--set", "model.quantizer.kind=gambol"], &["model.quantizer.kind", "gambol", "gumbel"]);
     with(&["--config", config, "--set", "model.quantizer.codes=0"], &["codes", "found 0"]);
     with(&["--config", config, "--set", "model.backbone.width=3"], &["model.backbone", "width"]);
     with(&["--config", config, "--set", "model.backbone.ch=33"], &["ch", "multiple of 32", "33"]);

@@ -1,0 +1,172 @@
+//! `tavq checkpoint export`: a model as another codebase reads it.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::anyhow;
+use clap::Args;
+use tavq_backbone::layouts::{Codebook, Layout};
+use tavq_pickle::Described;
+use tavq_torch::{write_atomic, write_folder_atomic, write_tensors};
+use tavq_train::Registry;
+use tch::{Device, Kind, Tensor};
+
+use super::LayoutName;
+use super::foreign::dtype_of;
+use super::published::{self, Plain};
+use crate::failure::{Failure, Outcome, writing};
+use crate::output::{json, say};
+use crate::session::{self, Loaded};
+
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    /// Layout to write.
+    #[arg(long, value_enum)]
+    to: LayoutName,
+    /// Checkpoint folder, a run's folder for its newest, or a model file.
+    checkpoint: PathBuf,
+    /// What to write: of taming a .ckpt, with its YAML beside it; of LlamaGen a .pt, with its JSON beside it; of diffusers a
+    /// folder.
+    #[arg(long)]
+    out: PathBuf,
+    /// Prints JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+const TABLE: &str = "quantize.embedding.weight";
+
+pub(crate) fn run(args: &ExportArgs, registry: &Registry) -> Outcome {
+    let layout = Layout::from(args.to);
+    let loaded = session::load(&args.checkpoint, registry, &[])?;
+    let last = loaded.model.levels().len().saturating_sub(1);
+    let mut plain = published::of_config(&loaded.config, loaded.model.quantizer(last).codes())?;
+    if plain.published.normalize && layout != Layout::LlamaGen {
+        // Codes of length 1 are found alike by the distance and by the cosine.
+        (plain.projected, plain.published.normalize) = (true, false);
+    }
+    if plain.kind == Codebook::Averages && (plain.projected || layout != Layout::Taming) {
+        plain.kind = Codebook::Table;
+    }
+    let text = layout.write_config(&plain.published, plain.kind)?;
+    let (tensors, left) = tensors(&loaded, layout, &plain)?;
+    let written = write(layout, &args.out, &text, &tensors, loaded.source.step())?;
+    if args.json {
+        let left: Vec<_> = left.into_iter().collect();
+        return json(&serde_json::json!({
+            "written": written, "layout": layout.name(), "tensors": tensors.len(), "left_out": left,
+            "cosine_search": plain.cosine,
+        }));
+    }
+    if !left.is_empty() {
+        let groups: Vec<String> = left.iter().map(|(part, n)| format!("{part} ({n})")).collect();
+        eprintln!("no part of the layout {}, left out: {}", layout.name(), groups.join(", "));
+    }
+    if plain.cosine {
+        eprintln!(
+            "this model finds codes by the cosine and {} by the distance: codes decode alike, but its encoder may choose others",
+            layout.name()
+        );
+    }
+    for path in written {
+        say!("written: {}", path.display());
+    }
+    Ok(())
+}
+
+type Tensors = Vec<(String, Tensor)>;
+
+/// The tensors of the layout by name, and how many variables have no place in it, by part.
+fn tensors(loaded: &Loaded, layout: Layout, plain: &Plain) -> Outcome<(Tensors, BTreeMap<String, usize>)> {
+    let file = loaded.source.tensors()?;
+    let (mut out, mut left) = (Vec::new(), BTreeMap::new());
+    for name in file.names() {
+        if !belongs(&name, plain.kind) {
+            let part = name.split('.').next().unwrap_or_default();
+            let part = if part == "quantize" { name.as_str() } else { part };
+            *left.entry(part.to_owned()).or_default() += 1;
+            continue;
+        }
+        let value = if name == TABLE && plain.projected { seen_codes(loaded)? } else { file.get(&name)? };
+        let shape = layout.shape_of(&name, &value.size());
+        out.push((layout.name_of(&name, plain.published.stages()), value.f_reshape(shape.as_slice())?));
+    }
+    if layout == Layout::LlamaGen {
+        // Its buffer of recent indices, which its strict loading asks for.
+        out.push(("quantize.codebook_used".to_owned(), Tensor::f_zeros([1 << 16], (Kind::Float, Device::Cpu))?));
+    }
+    out.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok((out, left))
+}
+
+fn belongs(name: &str, kind: Codebook) -> bool {
+    match name.split_once('.') {
+        Some(("encoder" | "decoder" | "quant_conv" | "post_quant_conv", _)) => true,
+        Some(("quantize", part)) => match kind {
+            Codebook::Table => name == TABLE,
+            Codebook::Averages => part.starts_with("embedding."),
+            Codebook::Gumbel => part.starts_with("proj.") || part.starts_with("embed."),
+        },
+        _ => false,
+    }
+}
+
+/// All codes as the decoder sees them, `[K, D]`.
+fn seen_codes(loaded: &Loaded) -> Outcome<Tensor> {
+    let _guard = tch::no_grad_guard();
+    let quantizer = loaded.model.quantizer(loaded.model.levels().len().saturating_sub(1));
+    let all = Tensor::f_arange(quantizer.codes(), (Kind::Int64, loaded.model.device()))?;
+    Ok(quantizer.lookup(&all)?.f_to_device(Device::Cpu)?.f_contiguous()?)
+}
+
+/// Writes weights and configuration and gives their places.
+fn write(layout: Layout, out: &Path, text: &str, tensors: &Tensors, step: Option<u64>) -> Outcome<Vec<PathBuf>> {
+    if layout == Layout::Diffusers {
+        if out.exists() && !out.join("config.json").is_file() && !is_empty(out) {
+            let path = out.display();
+            return Err(Failure::input(anyhow!("{path}: expected a new folder or one of diffusers, found another")));
+        }
+        write_folder_atomic(out, |dir| {
+            std::fs::write(dir.join("config.json"), text)?;
+            let weights = dir.join("diffusion_pytorch_model.safetensors");
+            write_tensors(&weights, tensors, &[("format", "pt".to_owned())]).map_err(io::Error::other)
+        })
+        .map_err(writing(out))?;
+        return Ok(vec![out.to_path_buf()]);
+    }
+    let beside = out.with_extension(if layout == Layout::Taming { "yaml" } else { "json" });
+    if beside == out {
+        let path = out.display();
+        return Err(Failure::input(anyhow!("--out {path}: expected a name whose ending is not the configuration's")));
+    }
+    let mut described = Vec::with_capacity(tensors.len());
+    for (name, tensor) in tensors {
+        let kind = tensor.kind();
+        let Some(dtype) = dtype_of(kind) else {
+            return Err(Failure::input(anyhow!("{name}: expected a type that PyTorch files have, found {kind:?}")));
+        };
+        // Sizes of a tensor are never negative.
+        let shape = tensor.size().iter().map(|d| d.unsigned_abs()).collect();
+        described.push(Described { name: name.clone(), dtype, shape });
+    }
+    let (key, numbers) = match layout {
+        Layout::Taming => ("state_dict", vec![("global_step", step.unwrap_or(0).cast_signed())]),
+        _ => ("model", Vec::new()),
+    };
+    write_atomic(&beside, |f| f.write_all(text.as_bytes())).map_err(writing(&beside))?;
+    write_atomic(out, |f| tavq_pickle::write(f, Some(key), &numbers, &described, |i| bytes(&tensors[i].1)))
+        .map_err(writing(out))?;
+    Ok(vec![out.to_path_buf(), beside])
+}
+
+fn is_empty(path: &Path) -> bool {
+    std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())
+}
+
+fn bytes(tensor: &Tensor) -> io::Result<Vec<u8>> {
+    let flat = tensor.f_contiguous().map_err(io::Error::other)?;
+    let mut out = vec![0; flat.numel() * flat.kind().elt_size_in_bytes()];
+    flat.f_copy_data_u8(&mut out, flat.numel()).map_err(io::Error::other)?;
+    Ok(out)
+}
