@@ -10,9 +10,16 @@ fn parse(text: &str) -> Result<QuantizerConfig, String> {
 
 #[test]
 fn a_kind_alone_takes_the_defaults_and_survives_a_round_trip() {
-    for (kind, codes) in
-        [("vq", 1024), ("ema", 1024), ("cvq", 1024), ("simvq", 1024), ("fsq", 1000), ("lfq", 1024), ("residual", 1024)]
-    {
+    for (kind, codes) in [
+        ("vq", 1024),
+        ("ema", 1024),
+        ("cvq", 1024),
+        ("simvq", 1024),
+        ("fsq", 1000),
+        ("gumbel", 1024),
+        ("lfq", 1024),
+        ("residual", 1024),
+    ] {
         let config = parse(&format!("kind = \"{kind}\"")).unwrap();
         config.check().unwrap();
         assert_eq!(config.codes(), codes);
@@ -23,7 +30,7 @@ fn a_kind_alone_takes_the_defaults_and_survives_a_round_trip() {
 #[test]
 fn unknown_names_are_refused_with_the_known_ones() {
     let table = [
-        ("kind = \"bsq\"", ["bsq", "`vq`, `ema`, `cvq`, `simvq`, `fsq`, `lfq`, `residual`"]),
+        ("kind = \"bsq\"", ["bsq", "`vq`, `ema`, `cvq`, `simvq`, `fsq`, `gumbel`, `lfq`, `residual`"]),
         ("kind = \"vq\"\nbeat = 1.0", ["beat", "`beta`"]),
         ("kind = \"cvq\"\nanchor = \"farthest\"", ["farthest", "`closest`, `random`, `probrandom`"]),
         ("kind = \"ema\"\ndistance = \"l1\"", ["l1", "`l2` or `cos`"]),
