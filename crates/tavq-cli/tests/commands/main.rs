@@ -1,7 +1,6 @@
 //! Whole commands, run as a user runs them: on the embedded pictures and the real text encoder, at a small size.
 
 mod checkpoint;
-mod checkpoint_hostile;
 mod common;
 mod families;
 mod ot;

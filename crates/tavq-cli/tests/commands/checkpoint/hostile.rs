@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::checkpoint::{network_of_tests, taming};
+use super::{network_of_tests, taming};
 use crate::common::{folder, refuse, refuse_cleanly, text};
 
 /// A file of the old format around one pickle: magic number, version, machine, object, storages.
