@@ -136,9 +136,13 @@ fn write(layout: Layout, out: &Path, text: &str, tensors: &Tensors, step: Option
         return Ok(vec![out.to_path_buf()]);
     }
     let beside = out.with_extension(if layout == Layout::Taming { "yaml" } else { "json" });
-    if beside == out {
-        let path = out.display();
-        return Err(Failure::input(anyhow!("--out {path}: expected a name whose ending is not the configuration's")));
+    if beside == out || out.is_dir() || beside.is_dir() {
+        let ending = if layout == Layout::Taming { "ckpt" } else { "pt" };
+        let found = if beside == out { "the configuration's" } else { "a folder" };
+        return Err(Failure::input(anyhow!(
+            "--out {}: expected the name of a file, such as NAME.{ending}, found {found}",
+            out.display()
+        )));
     }
     let mut described = Vec::with_capacity(tensors.len());
     for (name, tensor) in tensors {
@@ -154,9 +158,9 @@ fn write(layout: Layout, out: &Path, text: &str, tensors: &Tensors, step: Option
         Layout::Taming => ("state_dict", vec![("global_step", step.unwrap_or(0).cast_signed())]),
         _ => ("model", Vec::new()),
     };
-    write_atomic(&beside, |f| f.write_all(text.as_bytes())).map_err(writing(&beside))?;
     write_atomic(out, |f| tavq_pickle::write(f, Some(key), &numbers, &described, |i| bytes(&tensors[i].1)))
         .map_err(writing(out))?;
+    write_atomic(&beside, |f| f.write_all(text.as_bytes())).map_err(writing(&beside))?;
     Ok(vec![out.to_path_buf(), beside])
 }
 

@@ -100,6 +100,11 @@ fn there_and_back_is_exact_to_the_bit() {
         assert!(contents(&back) == whole, "{layout}");
         assert_eq!(inspect(&back)["config"], inspect(&first)["config"], "{layout}");
     }
+    for (name, found) in [("x.yaml", "found the configuration's"), ("a", "found a folder")] {
+        let out = dir.join(name);
+        let args = ["checkpoint", "export", "--to", "taming", text(&first), "--out", text(&out)];
+        refuse_cleanly(&dir, &args, &["--out", "such as NAME.ckpt", found]);
+    }
     // LlamaGen attends at the coarsest stage alone.
     let out = dir.join("c.pt");
     let args = ["checkpoint", "export", "--to", "llamagen", text(&first), "--out", text(&out)];
