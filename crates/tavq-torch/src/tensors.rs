@@ -41,9 +41,9 @@ pub enum FileError {
     },
 }
 
-/// Problems in one line. Past twenty they are counted: a file of another model has hundreds, all for one reason.
+/// Problems in one line. Past fifty they are counted: a file of another model has hundreds, all for one reason.
 pub fn listed(problems: &[String]) -> String {
-    const MOST: usize = 20;
+    const MOST: usize = 50;
     let mut text = problems.iter().take(MOST).map(String::as_str).collect::<Vec<_>>().join("; ");
     if problems.len() > MOST {
         text += &format!("; and {} more", problems.len() - MOST);

@@ -197,6 +197,9 @@ fn of_shares(shares: &[f64]) -> UsageReport {
     }
 }
 
+/// Most codes that are counted; a shape alone may claim any number.
+const MOST_CODES: u64 = 1 << 24;
+
 fn window_usage(
     name: &str,
     tensors: &[(String, tavq_pickle::TensorInfo)],
@@ -204,6 +207,9 @@ fn window_usage(
 ) -> Option<CodeUse> {
     let table = name.replace("codebook_used", "embedding.weight");
     let codes = *tensors.iter().find(|(n, _)| *n == table)?.1.shape.first()?;
+    if codes > MOST_CODES {
+        return None;
+    }
     let mut counts = vec![0u64; usize::try_from(codes).ok()?];
     for index in indices {
         *counts.get_mut(index as usize)? += 1;
@@ -214,7 +220,9 @@ fn window_usage(
 
 impl Found {
     fn values(&self) -> i64 {
-        self.rows.iter().map(|row| row.shape.iter().product::<i64>()).fold(0, i64::saturating_add)
+        // Strides of 0 describe more values than any number counts.
+        let values = |row: &Row| row.shape.iter().fold(1, |n: i64, d| n.saturating_mul(*d));
+        self.rows.iter().map(values).fold(0, i64::saturating_add)
     }
 
     fn to_json(&self) -> Value {

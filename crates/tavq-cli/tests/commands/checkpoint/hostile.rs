@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{network_of_tests, taming};
-use crate::common::{folder, refuse, refuse_cleanly, text};
+use crate::common::{folder, refuse, refuse_cleanly, succeed, text};
 
 /// A file of the old format around one pickle: magic number, version, machine, object, storages.
 fn legacy(object: &[u8]) -> Vec<u8> {
@@ -39,6 +39,39 @@ fn a_program_in_a_checkpoint_is_named_and_never_run() {
         refuse_cleanly(&dir, &["checkpoint", "inspect", text(&bad)], &[name]);
     }
     assert!(!proof.exists());
+}
+
+/// Shapes that describe more than there is: strides of 0 repeat six bytes without end.
+#[test]
+fn endless_tensors_are_described_and_never_made() {
+    let dir = folder("endless");
+    let tensor = |name: &str, kind: &str, key: &str, shape: &str, strides: &str| {
+        format!(
+            "S'{name}'\nctorch._utils\n_rebuild_tensor_v2\n((S'storage'\nctorch\n{kind}Storage\nS'{key}'\nS'cpu'\nI6\ntQI0\n({shape}t({strides}tI00\nNtR"
+        )
+    };
+    let object = format!(
+        "}}S'state_dict'\n}}({}{}us.",
+        tensor("quantize.codebook_used", "Float", "0", "I6\n", "I1\n"),
+        tensor("quantize.embedding.weight", "Byte", "1", "L4611686018427387904L\nI3\n", "I0\nI0\n"),
+    );
+    let whole = legacy(object.as_bytes());
+    let keys = b"\x80\x02].";
+    let mut file = whole[..whole.len() - keys.len()].to_vec();
+    file.extend(b"\x80\x02](S'0'\nS'1'\ne.");
+    for size in [24, 6] {
+        file.extend(6u64.to_le_bytes());
+        file.extend(vec![0; size]);
+    }
+    let (bad, yaml, out) = (dir.join("bad.ckpt"), dir.join("x.yaml"), dir.join("out.safetensors"));
+    std::fs::write(&bad, file).unwrap();
+    let (_, good) = taming(&dir, &network_of_tests());
+    std::fs::rename(good, &yaml).unwrap();
+    let found = succeed(&["checkpoint", "inspect", text(&bad), "--json"]);
+    let found: serde_json::Value = serde_json::from_str(&found).unwrap();
+    assert_eq!(found["values"].as_i64(), Some(i64::MAX));
+    assert_eq!(found["usage"], serde_json::json!([]));
+    refuse_cleanly(&dir, &import(&bad, &yaml, &out), &["bad.ckpt: expected at most", "bytes of values"]);
 }
 
 #[test]
