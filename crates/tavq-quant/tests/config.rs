@@ -23,7 +23,7 @@ fn a_kind_alone_takes_the_defaults_and_survives_a_round_trip() {
 #[test]
 fn unknown_names_are_refused_with_the_known_ones() {
     let table = [
-        ("kind = \"bsq\"", ["bsq", "`vq`, `ema`, `cvq`, `simvq`, `fsq`, `lfq`, `residual`"]),
+        ("kind = \"bsq\"", ["bsq", "`vq`, `ema`, `cvq`, `simvq`, `fsq`, `gumbel`, `lfq`, `residual`"]),
         ("kind = \"vq\"\nbeat = 1.0", ["beat", "`beta`"]),
         ("kind = \"cvq\"\nanchor = \"farthest\"", ["farthest", "`closest`, `random`, `probrandom`"]),
         ("kind = \"ema\"\ndistance = \"l1\"", ["l1", "`l2` or `cos`"]),
