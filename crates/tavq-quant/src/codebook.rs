@@ -135,13 +135,19 @@ impl Assigned {
 
     /// Mean squared distance that moves the encoder only.
     pub(crate) fn commitment(&self) -> Result<Tensor> {
-        Ok(self.latent.f_mse_loss(&self.codes.detach(), Reduction::Mean)?)
+        mean_square(&self.latent, &self.codes.detach())
     }
 
     /// Mean squared distance that moves the codes only.
     pub(crate) fn codebook_term(&self) -> Result<Tensor> {
-        Ok(self.codes.f_mse_loss(&self.latent.detach(), Reduction::Mean)?)
+        mean_square(&self.codes, &self.latent.detach())
     }
+}
+
+/// Mean squared difference; 0 of nothing.
+pub(crate) fn mean_square(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let reduction = if a.numel() == 0 { Reduction::Sum } else { Reduction::Mean };
+    Ok(a.f_mse_loss(b, reduction)?)
 }
 
 /// `[B, D, h, w]` as one vector a row, `[B h w, D]`; free of a copy where the memory format is channels-last.

@@ -13,8 +13,7 @@ use crate::nearest::{Distance, tile_budget};
 
 /// The mean over codes of the cross entropy; gradient to the codes only. `rows` is `[N, D]`, f32; 0 when N < 2.
 pub(crate) fn loss(book: &Codebook, rows: &Tensor, temperature: f64) -> Result<Tensor> {
-    let (n, k) = (rows.size()[0], book.codes());
-    if n < 2 {
+    if rows.size()[0] < 2 {
         return Ok(Tensor::f_zeros([], (Kind::Float, rows.device()))?);
     }
     // The vector that the scores are linear in, up to the squared norm.
@@ -22,26 +21,32 @@ pub(crate) fn loss(book: &Codebook, rows: &Tensor, temperature: f64) -> Result<T
         Distance::SquaredL2 => book.weight().shallow_clone(),
         Distance::Cosine => normalised(book.weight())?,
     };
-    let step = (tile_budget(rows.device()) as i64 / 4 / n).max(1);
-    let (value, slope) = tch::no_grad(|| -> Result<_> {
-        let rows = match book.distance() {
-            Distance::SquaredL2 => rows.shallow_clone(),
-            Distance::Cosine => normalised(rows)?,
-        };
-        let mut values = Vec::new();
-        let mut slopes = Vec::new();
-        for start in (0..k).step_by(step as usize) {
-            let part = codes.detach().f_narrow(0, start, step.min(k - start))?;
-            let (value, slope) = tile(&part, &rows, book.distance(), (n / k).max(1), temperature)?;
-            values.push(value);
-            slopes.push(slope);
-        }
-        let value = Tensor::f_cat(&values, 0)?.f_mean(Kind::Float)?;
-        Ok((value, Tensor::f_cat(&slopes, 0)? / k as f64))
-    })?;
+    // Under autocast the products would be taken in half precision.
+    let (value, slope) =
+        tch::autocast(false, || tch::no_grad(|| gradient(&codes, rows, book.distance(), temperature)))?;
     // Carries `slope` to the codes; its own value is subtracted again.
     let carrier = (codes * slope).f_sum(Kind::Float)?;
     Ok(value + (&carrier - carrier.detach()))
+}
+
+/// The loss, and its gradient `[K, D]` with respect to the codes (normalised ones for the cosine).
+fn gradient(codes: &Tensor, rows: &Tensor, distance: Distance, temperature: f64) -> Result<(Tensor, Tensor)> {
+    let (n, k) = (rows.size()[0], codes.size()[0]);
+    let step = (tile_budget(rows.device()) as i64 / 4 / n).max(1);
+    let rows = match distance {
+        Distance::SquaredL2 => rows.shallow_clone(),
+        Distance::Cosine => normalised(rows)?,
+    };
+    let mut values = Vec::new();
+    let mut slopes = Vec::new();
+    for start in (0..k).step_by(step as usize) {
+        let part = codes.detach().f_narrow(0, start, step.min(k - start))?;
+        let (value, slope) = tile(&part, &rows, distance, (n / k).max(1), temperature)?;
+        values.push(value);
+        slopes.push(slope);
+    }
+    let value = Tensor::f_cat(&values, 0)?.f_mean(Kind::Float)?;
+    Ok((value, Tensor::f_cat(&slopes, 0)? / k as f64))
 }
 
 /// Of C codes: the loss `[C]` and its gradient `[C, D]` with respect to the codes (normalised ones for the cosine).

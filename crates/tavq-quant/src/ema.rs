@@ -108,6 +108,10 @@ impl Ema {
         let size = &self.cluster_size * keep + hits.f_to_kind(Kind::Float)? * (1.0 - keep);
         let avg = &self.embed_avg * keep + sums * (1.0 - keep);
         let total = size.f_sum(Kind::Float)?;
+        if total.f_double_value(&[])? <= 0.0 {
+            // Nothing was ever counted, or it was all forgotten (a decay of 0 and a batch without vectors).
+            return Ok(());
+        }
         let smooth = (&size + self.config.epsilon) / (&total + k * self.config.epsilon) * &total;
         self.book.set(&avg.f_div(&smooth.f_unsqueeze(1)?)?)?;
         self.cluster_size.f_copy_(&size)?;

@@ -63,7 +63,7 @@ pub struct Fsq {
     basis: Tensor,
 }
 
-/// Room beyond the outermost levels, so that the tanh reaches them.
+/// Room beyond the outermost levels, so that the tanh reaches them; from 1002 levels on, what rounds beyond them is clamped.
 const ROOM: f64 = 1e-3;
 
 impl Fsq {
@@ -105,7 +105,10 @@ impl Quantizer for Fsq {
         // Under autocast nothing here is taken in half precision, but the input may be.
         let z = latent.f_to_kind(Kind::Float)?;
         let bounded = z.f_add(&self.shift)?.f_tanh()?.f_mul(&self.range)?.f_sub(&self.offset)?;
-        let places = bounded.detach().f_round()?;
+        let places = bounded
+            .detach()
+            .f_round()?
+            .f_clamp_tensor(Some(self.steps.f_neg()?), Some(&self.levels - 1.0 - &self.steps))?;
         let codes = places.f_div(&self.steps)?;
         let digits = places.f_add(&self.steps)?.f_to_kind(Kind::Double)?;
         let indices = digits.f_mul(&self.basis)?.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Double)?;

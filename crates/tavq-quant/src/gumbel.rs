@@ -75,15 +75,18 @@ impl Gumbel {
 
     /// Logits `[B, K, h, w]` of a latent in f32.
     fn logits(&self, z: &Tensor) -> Result<Tensor> {
-        // Under autocast the product would be taken in half precision.
-        tch::autocast(false, || Ok(z.f_conv2d(&self.weight, Some(&self.bias), [1; 2], [0; 2], [1; 2], 1)?))
+        // Under autocast the product would be taken in half precision, and a convolution rounds to TF32 on GPUs.
+        let weight = self.weight.f_view([self.codes(), -1])?;
+        let scores = tch::autocast(false, || z.f_permute([0, 2, 3, 1])?.f_matmul(&weight.f_transpose(0, 1)?))?;
+        Ok(scores.f_add(&self.bias)?.f_permute([0, 3, 1, 2])?)
     }
 
     fn loss(&self, logits: &Tensor) -> Result<Tensor> {
         let share = logits.f_softmax(1, Kind::Float)?;
         let surprise = share.f_mul_scalar(self.codes() as f64)?.f_add_scalar(TINY)?.f_log()?;
         let divergence = share.f_mul(&surprise)?.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Float)?;
-        Ok(divergence.f_mean(Kind::Float)?.f_mul_scalar(self.config.kl_weight)?)
+        let cells = divergence.numel().max(1) as f64;
+        Ok(divergence.f_sum(Kind::Float)?.f_mul_scalar(self.config.kl_weight / cells)?)
     }
 }
 
@@ -107,7 +110,8 @@ impl Quantizer for Gumbel {
         let indices = soft.f_argmax(1, false)?;
         let codes = self.gather(&indices)?.f_permute([0, 3, 1, 2])?;
         // The mixture lends its gradient alone: its value is taken off again, exactly.
-        let mixed = soft.f_permute([0, 2, 3, 1])?.f_matmul(&self.embed.detach())?.f_permute([0, 3, 1, 2])?;
+        let mixed = tch::autocast(false, || soft.f_permute([0, 2, 3, 1])?.f_matmul(&self.embed.detach()))?;
+        let mixed = mixed.f_permute([0, 3, 1, 2])?;
         let out = codes.f_add(&mixed.f_sub(&mixed.detach())?)?;
         Ok(Quantized { latent: out.f_to_kind(latent.kind())?, indices, loss })
     }

@@ -5,9 +5,9 @@
 
 use serde::{Deserialize, Serialize};
 use tavq_torch::check_shape;
-use tch::{Kind, Reduction, Tensor, nn};
+use tch::{Kind, Tensor, nn};
 
-use crate::codebook::{check_indices, rows};
+use crate::codebook::{check_indices, mean_square, rows};
 use crate::config::{MOST_CODES, check_range, out_of_range};
 use crate::entropy;
 use crate::estimator::Gradient;
@@ -119,7 +119,7 @@ impl Quantizer for Lfq {
         let config = &self.config;
         let mut loss = Tensor::f_zeros([0i64; 0], (Kind::Float, latent.device()))?;
         if config.beta > 0.0 {
-            loss = loss.f_add(&z.f_mse_loss(&codes, Reduction::Mean)?.f_mul_scalar(config.beta)?)?;
+            loss = loss.f_add(&mean_square(&z, &codes)?.f_mul_scalar(config.beta)?)?;
         }
         if train && config.entropy > 0.0 {
             // The codes +scale and -scale of a component differ by this much in their logits.

@@ -79,6 +79,16 @@ impl ResidualConfig {
         if matches!(*self.quantizer, QuantizerConfig::Residual(_)) {
             return Err(QuantError::config("quantizer.quantizer.kind", "any kind but residual", "residual"));
         }
+        if matches!(*self.quantizer, QuantizerConfig::Gumbel(_)) && self.path != StagePath::Every {
+            // It learns through its codes alone, which stages behind the first do not pass on.
+            return Err(QuantError::config("quantizer.path", "every with stages of gumbel", "first"));
+        }
+        let last = self.scale.powi(self.depth as i32 - 1);
+        if last < LEAST_UNIT {
+            let expected =
+                format!("a last stage in units of at least {LEAST_UNIT:e} (scale to the power of depth - 1)");
+            return Err(QuantError::config("quantizer.scale", &expected, format!("{last:e}")));
+        }
         self.quantizer.check().map_err(of_stage)
     }
 }
@@ -94,6 +104,9 @@ fn of_stage(error: QuantError) -> QuantError {
         other => other,
     }
 }
+
+/// Residuals in smaller units than this leave the range of f32.
+const LEAST_UNIT: f64 = 1e-30;
 
 /// The index of a stage that a training step left out.
 const DROPPED: i64 = -1;
@@ -269,10 +282,12 @@ impl BatchUpdate for Residual {
         if rest.len() != expected {
             return Err(QuantError::Statistics { expected: 1 + expected, found: summed.len() });
         }
-        for (cell, length) in self.stages.iter_mut().zip(lengths) {
+        for (stage, (cell, length)) in self.stages.iter_mut().zip(lengths).enumerate() {
             let (mine, others) = rest.split_at(length);
             rest = others;
-            if let Some(update) = cell.get_mut().batch_update() {
+            // A stage that was left out learns nothing: its averages do not decay either.
+            let vectors = if self.config.shared { seen.iter().sum() } else { seen[stage] };
+            if let Some(update) = cell.get_mut().batch_update().filter(|_| vectors > 0.0) {
                 update.apply(mine, step)?;
             }
         }

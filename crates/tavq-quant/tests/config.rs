@@ -47,6 +47,21 @@ fn unknown_names_are_refused_with_the_known_ones() {
 }
 
 #[test]
+fn stages_that_could_not_learn_are_refused() {
+    for (text, says) in [
+        (
+            "kind = \"residual\"\nquantizer = { kind = \"gumbel\" }",
+            "quantizer.path: expected every with stages of gumbel",
+        ),
+        ("kind = \"residual\"\ndepth = 64\nscale = 0.1", "quantizer.scale: expected a last stage in units of at least"),
+    ] {
+        let config: QuantizerConfig = toml::from_str(text).unwrap();
+        let error = config.check().unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+    }
+}
+
+#[test]
 fn a_value_out_of_range_is_refused_by_name() {
     let number = "a number of at least 0";
     let table = [

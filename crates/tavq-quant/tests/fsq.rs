@@ -46,6 +46,18 @@ fn every_index_names_one_point_of_the_grid() {
 }
 
 #[test]
+fn far_vectors_end_on_the_outermost_levels() {
+    for levels in [&[1024][..], &[5000, 3], &[4001, 4]] {
+        let grid = fsq(levels);
+        let dim = levels.len() as i64;
+        let ends = Tensor::from_slice(&[-100f32, 100.0]).view([2, 1, 1, 1]).repeat([1, dim, 1, 1]);
+        let q = grid.quantize(&ends, false).unwrap();
+        assert_eq!(Vec::<i64>::try_from(q.indices.view([-1])).unwrap(), [0, grid.codes() - 1], "{levels:?}");
+        assert_eq!(grid.lookup(&q.indices).unwrap().permute([0, 3, 1, 2]), q.latent);
+    }
+}
+
+#[test]
 fn grids_of_few_odd_levels_keep_the_laws() {
     for levels in [&[5, 5, 3, 3][..], &[3; 6]] {
         let dim = levels.len() as i64;

@@ -1,8 +1,16 @@
 //! The Gumbel codebook against its definition, worked out here in f64.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use tavq_quant::{Gumbel, GumbelConfig, Quantizer};
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
+
+/// libtorch's generator is one for the process: tests that draw from it take turns.
+fn alone() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn make(config: GumbelConfig) -> (VarStore, Gumbel) {
     tch::manual_seed(5);
@@ -22,6 +30,7 @@ fn small() -> GumbelConfig {
 
 #[test]
 fn names_are_the_published_ones() {
+    let _alone = alone();
     let (store, _) = make(small());
     let mut names: Vec<_> = store.variables().into_iter().map(|(n, t)| (n, t.size())).collect();
     names.sort();
@@ -35,6 +44,7 @@ fn names_are_the_published_ones() {
 
 #[test]
 fn outside_training_the_best_score_wins() {
+    let _alone = alone();
     let (store, gumbel) = make(small());
     let vars = store.variables();
     let get = |name: &str| vars[name].detach().to_kind(Kind::Double);
@@ -55,6 +65,7 @@ fn outside_training_the_best_score_wins() {
 
 #[test]
 fn training_draws_codes_by_their_softmax_and_reaches_every_variable() {
+    let _alone = alone();
     let (store, gumbel) = make(GumbelConfig { codes: 3, kl_weight: 0.0, ..GumbelConfig::default() });
     // One vector in very many cells: the frequencies of its codes are their shares, whatever the temperature.
     let z = latent().narrow(0, 0, 1).narrow(2, 0, 1).narrow(3, 0, 1).expand([1, 6, 200, 200], false).contiguous();
@@ -78,7 +89,42 @@ fn training_draws_codes_by_their_softmax_and_reaches_every_variable() {
 }
 
 #[test]
+fn gradients_are_those_of_the_definition() {
+    let _alone = alone();
+    let (store, gumbel) = make(GumbelConfig { temperature: 0.6, ..small() });
+    let vars = store.variables();
+    let signs = Tensor::randn([2, 6, 3, 4], (Kind::Float, Device::Cpu));
+    let names = ["quantize.embed.weight", "quantize.proj.weight", "quantize.proj.bias"];
+    let grads = |loss: Tensor, z: &Tensor| -> Vec<Tensor> {
+        let inputs: Vec<&Tensor> = names.iter().map(|n| &vars[*n]).chain([z]).collect();
+        Tensor::run_backward(&[loss], &inputs, false, false)
+    };
+    let z = latent().set_requires_grad(true);
+    tch::manual_seed(9);
+    let q = gumbel.quantize(&z, true).unwrap();
+    let found = grads((&q.latent * &signs).sum(Kind::Float) + &q.loss, &z);
+    // hard - sg(soft) + soft, times the codes, with the same noise.
+    let (weight, embed) = (vars["quantize.proj.weight"].view([20, 6]), &vars["quantize.embed.weight"]);
+    let logits = z.permute([0, 2, 3, 1]).matmul(&weight.tr()) + &vars["quantize.proj.bias"];
+    let logits = logits.permute([0, 3, 1, 2]);
+    tch::manual_seed(9);
+    let noise = -logits.detach().empty_like().exponential_(1.0).log();
+    let soft = ((&logits + noise) / 0.6).softmax(1, Kind::Float).permute([0, 2, 3, 1]);
+    let hard = soft.argmax(-1, false).one_hot(20).to_kind(Kind::Float);
+    assert_eq!(hard.argmax(-1, false), q.indices);
+    let codes = hard.matmul(embed) + (&soft - soft.detach()).matmul(&embed.detach());
+    let share = logits.softmax(1, Kind::Float);
+    let divergence = (&share * (&share * 20.0 + 1e-10).log()).sum_dim_intlist([1i64].as_slice(), false, Kind::Float);
+    let loss = (codes.permute([0, 3, 1, 2]) * &signs).sum(Kind::Float) + divergence.mean(Kind::Float) * 0.5;
+    for (found, expected) in found.iter().zip(grads(loss, &z)) {
+        let gap = (found - &expected).abs().max().double_value(&[]);
+        assert!(gap < 1e-5 * expected.abs().max().double_value(&[]).max(1.0), "{gap}");
+    }
+}
+
+#[test]
 fn refusals() {
+    let _alone = alone();
     let (_, gumbel) = make(small());
     assert!(gumbel.quantize(&latent().narrow(1, 0, 5), false).is_err());
     assert!(gumbel.lookup(&Tensor::from_slice(&[20i64])).is_err());

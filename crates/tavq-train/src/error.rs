@@ -41,15 +41,17 @@ pub enum TrainError {
         /// What was expected and found.
         message: String,
     },
-    /// The loss is no longer a number.
+    /// The loss or its gradient is no longer a number; the step was not taken.
     #[error(
-        "step {step}: the loss is {loss}; the last checkpoint is kept (a lower optimizer.learning_rate or optimizer.clip_norm may help)"
+        "step {step}: the {what} is {found}; the last checkpoint is kept (a lower optimizer.learning_rate or optimizer.clip_norm may help)"
     )]
     Diverged {
         /// The step.
         step: u64,
-        /// The loss.
-        loss: f64,
+        /// The loss or the gradient norm.
+        what: &'static str,
+        /// Its value.
+        found: f64,
     },
     /// Training was stopped by a signal; the state was saved first.
     #[error("stopped by a signal after step {step}; go on with --resume auto")]

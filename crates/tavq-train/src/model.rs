@@ -164,13 +164,14 @@ impl Model {
 
     /// The codes of a level as the alignment sees them, `[B, D, h, w]`, with the gradient that `gradient` asks for.
     pub fn codes(&self, pass: &Forward, level: usize, gradient: Gradient) -> Result<Tensor> {
-        let (z, q) = (&pass.latents[level], &pass.quantized[level]);
+        let q = &pass.quantized[level];
         let rows = || -> Result<Tensor> { Ok(self.quantizer(level).lookup(&q.indices)?.permute([0, 3, 1, 2])) };
         Ok(match gradient {
             Gradient::Map => q.latent.detach(),
             Gradient::Encoder => q.latent.shallow_clone(),
             Gradient::Codebook => rows()?,
-            Gradient::Both => rows()? + z - z.detach(),
+            // The difference is exactly zero: the codes keep their values, and the encoder the quantizer's own gradient.
+            Gradient::Both => rows()? + (&q.latent - q.latent.detach()),
         })
     }
 

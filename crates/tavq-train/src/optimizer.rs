@@ -153,10 +153,9 @@ impl Adam {
         self.slots.iter().map(|s| (s, s.variable.grad())).filter(|(_, g)| g.defined())
     }
 
-    /// One update at the rate of `step`; returns the gradient norm before clipping. Variables
-    /// without a gradient keep their value and moments.
-    pub fn step(&mut self, step: u64, steps: u64) -> f64 {
-        let norm = self.gradient_norm();
+    /// One update at the rate of `step`, of gradients of the given norm. Variables that never had a gradient keep their
+    /// value; of those that had one, no gradient counts as zero, so that a resumed run does as a straight one.
+    pub fn step(&mut self, norm: f64, step: u64, steps: u64) {
         let clip = self.config.clip_norm;
         let scale = if clip > 0.0 && norm > clip { clip / (norm + 1e-6) } else { 1.0 };
         let rate = self.config.rate(step, steps);
@@ -166,9 +165,12 @@ impl Adam {
         let (c1, c2) = (1.0 - b1.powi(t), 1.0 - b2.powi(t));
         tch::no_grad(|| {
             for slot in &mut self.slots {
-                let gradient = slot.variable.grad();
+                let mut gradient = slot.variable.grad();
                 if !gradient.defined() {
-                    continue;
+                    if !bool::try_from(slot.second.any()).unwrap_or(false) {
+                        continue;
+                    }
+                    gradient = slot.variable.detach().zeros_like();
                 }
                 let gradient = if scale == 1.0 { gradient } else { gradient * scale };
                 let _ = slot.first.lerp_(&gradient, 1.0 - b1);
@@ -181,7 +183,6 @@ impl Adam {
                 let _ = slot.variable.addcdiv_(&(&slot.first * (-rate / c1)), &denominator);
             }
         });
-        norm
     }
 }
 
@@ -245,7 +246,7 @@ mod tests {
         for step in 0..20 {
             adam.zero_grad();
             (x.matmul(&w) + &b).tanh().square().sum(Kind::Float).backward();
-            adam.step(step, 20);
+            adam.step(adam.gradient_norm(), step, 20);
         }
         let found: Vec<f64> =
             Vec::<f32>::try_from(Tensor::cat(&[w.view([4]), b], 0)).unwrap().iter().map(|x| f64::from(*x)).collect();
@@ -262,7 +263,9 @@ mod tests {
         let config = OptimizerConfig { clip_norm: 1.0, ..Default::default() };
         let mut adam = Adam::new(&store, &config);
         (w.square().sum(Kind::Float) / 2.0).backward();
-        assert!((adam.step(0, 1) - 5.0).abs() < 1e-5);
+        let norm = adam.gradient_norm();
+        assert!((norm - 5.0).abs() < 1e-5);
+        adam.step(norm, 0, 1);
         let first = Vec::<f32>::try_from(&adam.slots[0].first).unwrap();
         assert!((first[0] - 0.06).abs() < 1e-4 && (first[1] - 0.08).abs() < 1e-4, "{first:?}");
     }

@@ -144,14 +144,19 @@ impl<'a> Trainer<'a> {
         loss.f_backward()?;
         let total = loss.double_value(&[]);
         if !total.is_finite() {
-            return Err(TrainError::Diverged { step: self.step, loss: total });
+            return Err(TrainError::Diverged { step: self.step, what: "loss", found: total });
+        }
+        let norm = self.optimizer.gradient_norm();
+        if !norm.is_finite() {
+            return Err(TrainError::Diverged { step: self.step, what: "gradient norm", found: norm });
         }
         // Before the optimiser moves the codes that the statistics are of, as CVQ's authors do within the forward pass.
         let collective = &self.services.collective;
         tch::no_grad(|| self.model.update_codebooks(&pass, self.step, &|t| Ok(collective.sum(t)?)))?;
-        let norm = self.optimizer.step(self.step, self.config.run.steps);
+        self.optimizer.step(norm, self.step, self.config.run.steps);
         self.step += 1;
         self.usage.add(&pass, batch.epoch)?;
+        self.usage.end_before(batch.cursor.epoch);
         self.cursor = batch.cursor;
         values.insert("loss".into(), total);
         values.insert("gradient_norm".into(), norm);
@@ -193,10 +198,10 @@ impl<'a> Trainer<'a> {
     fn report(&mut self, progress: &mut Progress, values: BTreeMap<String, f64>, rate: f64) -> Result<()> {
         let (loss, l1) = (values["loss"], values["l1"]);
         progress.set(self.step, || format!("loss {loss:.3} l1 {l1:.3} {rate:.0} images/s"));
-        let epoch = self.usage.epoch;
-        if let Some(values) = self.usage.take_news() {
+        if let Some((epoch, values)) = self.usage.take_news() {
             self.write(RecordKind::Epoch, epoch, &values)?;
         }
+        let epoch = self.cursor.epoch;
         if self.step.is_multiple_of(self.config.run.log_every) || self.step == self.config.run.steps {
             self.write(RecordKind::Train, epoch, &values)?;
         }
@@ -238,26 +243,31 @@ struct EpochUsage {
     epoch: u64,
     now: Vec<Usage>,
     last: Option<Vec<Usage>>,
-    news: bool,
+    /// The epoch that ended and was not reported yet.
+    news: Option<u64>,
 }
 
 impl EpochUsage {
     fn new(model: &Model) -> Self {
         let now = (0..model.levels().len()).map(|l| Usage::new(model.quantizer(l).codes())).collect();
-        Self { epoch: 0, now, last: None, news: false }
+        Self { epoch: 0, now, last: None, news: None }
     }
 
     fn add(&mut self, pass: &Forward, epoch: u64) -> Result<()> {
-        if epoch != self.epoch {
-            let empty = self.now.iter().map(|u| Usage::new(u.codes())).collect();
-            self.last = Some(std::mem::replace(&mut self.now, empty));
-            self.epoch = epoch;
-            self.news = true;
-        }
+        self.end_before(epoch);
         for (usage, q) in self.now.iter_mut().zip(&pass.quantized) {
             usage.add(&q.indices)?;
         }
         Ok(())
+    }
+
+    /// Ends the epoch under way when the next batch belongs to another one.
+    fn end_before(&mut self, epoch: u64) {
+        if epoch != self.epoch {
+            let empty = self.now.iter().map(|u| Usage::new(u.codes())).collect();
+            self.last = Some(std::mem::replace(&mut self.now, empty));
+            self.news = Some(std::mem::replace(&mut self.epoch, epoch));
+        }
     }
 
     /// Of the last whole epoch; of the one under way when there has been none.
@@ -265,16 +275,14 @@ impl EpochUsage {
         self.last.as_ref().unwrap_or(&self.now)
     }
 
-    fn take_news(&mut self) -> Option<BTreeMap<String, f64>> {
-        if !std::mem::take(&mut self.news) {
-            return None;
-        }
+    fn take_news(&mut self) -> Option<(u64, BTreeMap<String, f64>)> {
+        let epoch = self.news.take()?;
         let mut values = BTreeMap::new();
         for (level, report) in self.last().iter().map(Usage::report).enumerate() {
             values.insert(format!("usage.{level}"), report.used_share);
             values.insert(format!("perplexity.{level}"), report.perplexity);
         }
-        Some(values)
+        Some((epoch, values))
     }
 }
 

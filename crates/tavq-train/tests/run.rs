@@ -121,7 +121,7 @@ fn files(checkpoint: &Path) -> BTreeMap<String, Vec<u8>> {
         .collect()
 }
 
-const QUANTIZERS: [&str; 7] = [
+const QUANTIZERS: [&str; 8] = [
     r#"{ kind = "vq", codes = 12 }"#,
     r#"{ kind = "ema", codes = 12, expire_below = 0.5 }"#,
     r#"{ kind = "cvq", codes = 12, anchor = "probrandom" }"#,
@@ -129,6 +129,7 @@ const QUANTIZERS: [&str; 7] = [
     r#"{ kind = "ema", codes = 12, normalize = true, start = "kmeans" }"#,
     r#"{ kind = "lfq", bits = 8, beta = 0.25 }"#,
     r#"{ kind = "residual", depth = 3, dropout = 0.7, quantizer = { kind = "ema", codes = 12, start = "kmeans" } }"#,
+    r#"{ kind = "residual", depth = 3, dropout = 0.9, quantizer = { kind = "vq", codes = 12 } }"#,
 ];
 
 #[test]
