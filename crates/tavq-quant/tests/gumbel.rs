@@ -1,16 +1,11 @@
 //! The Gumbel codebook against its definition, worked out here in f64.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+mod common;
 
+use common::alone;
 use tavq_quant::{Gumbel, GumbelConfig, Quantizer};
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
-
-/// libtorch's generator is one for the process: tests that draw from it take turns.
-fn alone() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 fn make(config: GumbelConfig) -> (VarStore, Gumbel) {
     tch::manual_seed(5);
