@@ -17,6 +17,7 @@ mod estimator;
 mod fsq;
 pub mod laws;
 mod nearest;
+mod simd;
 mod simvq;
 mod usage;
 mod vq;

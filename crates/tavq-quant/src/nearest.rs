@@ -1,13 +1,14 @@
-//! Nearest-code search in tiles.
+//! Nearest-code search without the score matrix.
 //!
-//! The score matrix of N points and K codes exists one tile at a time, so memory is bounded by a budget
-//! and not by N x K. Each tile is one matrix product; nothing is one-hot encoded. Everything is computed in f32.
+//! On an x86-64 processor with AVX2 scores live in registers (`simd`). Elsewhere the matrix of N points and K codes exists one
+//! tile at a time, each of them one matrix product, so memory is bounded by a budget and not by N x K. Nothing is one-hot
+//! encoded. Everything is computed in f32.
 
 use serde::{Deserialize, Serialize};
 use tavq_torch::check_shape;
 use tch::{Device, Kind, Tensor};
 
-use crate::Result;
+use crate::{Result, simd};
 
 /// How a vector and a code are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -37,7 +38,7 @@ pub fn tile_budget(device: Device) -> usize {
 
 /// Finds the nearest row of `codes` `[K, D]` for every row of `points` `[N, D]`; ties go to the lowest index.
 ///
-/// `budget` bounds the bytes of one tile of scores (a tile has at least one score). No gradient is recorded.
+/// `budget` bounds the bytes of one tile of scores, where there are tiles (a tile has at least one score). No gradient is recorded.
 /// Fails when the widths differ or `codes` is empty.
 pub fn nearest(points: &Tensor, codes: &Tensor, distance: Distance, budget: usize) -> Result<Nearest> {
     check_shape("points", points, &[-1, -1])?;
@@ -53,30 +54,16 @@ pub fn nearest(points: &Tensor, codes: &Tensor, distance: Distance, budget: usiz
 fn search(points: &Tensor, codes: &Tensor, distance: Distance, budget: usize) -> Result<Nearest> {
     let points = points.f_to_kind(Kind::Float)?;
     let table = Table::new(codes, distance)?;
-    let (n, k) = (points.size()[0], table.codes);
-    let (rows, cols) = tile(n, k, budget);
-    let mut indices = Vec::new();
-    let mut scores = Vec::new();
-    for start in (0..n).step_by(rows as usize) {
-        let part = points.f_narrow(0, start, rows.min(n - start))?;
-        let (score, index) = table.best(&part, cols)?;
-        scores.push(score);
-        indices.push(index);
-    }
-    if indices.is_empty() {
-        let on = |kind| (kind, points.device());
-        return Ok(Nearest {
-            indices: Tensor::f_zeros([0], on(Kind::Int64))?,
-            distances: Tensor::f_zeros([0], on(Kind::Float))?,
-        });
-    }
-    let scores = Tensor::f_cat(&scores, 0)?;
+    let (scores, indices) = match simd::least(&points, &table.table, table.offset.as_ref())? {
+        Some(found) => found,
+        None => table.search(&points, budget)?,
+    };
     let squares = (&points * &points).f_sum_dim_intlist([1].as_slice(), false, Kind::Float)?;
     let distances = match distance {
         Distance::SquaredL2 => scores + squares,
         Distance::Cosine => scores / squares.f_sqrt()?.f_clamp_min(SMALL)? + 1.0,
     };
-    Ok(Nearest { indices: Tensor::f_cat(&indices, 0)?, distances: distances.f_clamp_min(0.0)? })
+    Ok(Nearest { indices, distances: distances.f_clamp_min(0.0)? })
 }
 
 /// Lower bound of a norm that is divided by, as in `torch.nn.functional.normalize`.
@@ -113,6 +100,23 @@ impl Table {
         Ok(Self { codes: k, table: table.f_transpose(0, 1)?, offset })
     }
 
+    /// Least score and its code for each point, tile by tile.
+    fn search(&self, points: &Tensor, budget: usize) -> Result<(Tensor, Tensor)> {
+        let n = points.size()[0];
+        let (rows, cols) = tile(n, self.codes, budget);
+        let (mut scores, mut indices) = (Vec::new(), Vec::new());
+        for start in (0..n).step_by(rows as usize) {
+            let (score, index) = self.best(&points.f_narrow(0, start, rows.min(n - start))?, cols)?;
+            scores.push(score);
+            indices.push(index);
+        }
+        if indices.is_empty() {
+            let none = |kind| Tensor::f_zeros([0], (kind, points.device()));
+            return Ok((none(Kind::Float)?, none(Kind::Int64)?));
+        }
+        Ok((Tensor::f_cat(&scores, 0)?, Tensor::f_cat(&indices, 0)?))
+    }
+
     /// Least score and its code for each of a few points, `cols` codes at a time.
     fn best(&self, points: &Tensor, cols: i64) -> Result<(Tensor, Tensor)> {
         let mut best: Option<(Tensor, Tensor)> = None;
@@ -140,7 +144,31 @@ impl Table {
 
 #[cfg(test)]
 mod tests {
-    use super::tile;
+    use super::*;
+
+    /// Values from a few, so that many points have several nearest codes and f32 is exact.
+    fn whole(rows: i64, dim: i64) -> Tensor {
+        Tensor::randint_low(-2, 3, [rows, dim], (Kind::Float, Device::Cpu))
+    }
+
+    #[test]
+    fn tiles_and_registers_find_the_same() {
+        for distance in [Distance::SquaredL2, Distance::Cosine] {
+            for (n, k, dim) in [(1, 1, 1), (3, 13, 2), (33, 12, 1), (700, 95, 3), (70, 700, 17), (600, 5, 300)] {
+                let (points, table) = (whole(n, dim), Table::new(&whole(k, dim), distance).unwrap());
+                let Some((scores, indices)) = simd::least(&points, &table.table, table.offset.as_ref()).unwrap() else {
+                    eprintln!("not run: this processor has no kernel");
+                    return;
+                };
+                for budget in [400, 5000, 1 << 20] {
+                    let (tiled, at) = table.search(&points, budget).unwrap();
+                    assert!(scores.allclose(&tiled, 1e-5, 1e-5, false), "{distance:?} {n} {k} {dim} {budget}");
+                    // Cosines of whole numbers round.
+                    assert!(distance == Distance::Cosine || indices == at, "{n} {k} {dim} {budget}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn a_tile_keeps_to_its_budget_and_to_the_problem() {

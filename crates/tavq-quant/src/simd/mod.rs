@@ -1,0 +1,169 @@
+//! The nearest-code search on x86-64: product and minimum in one loop, so that no score ever reaches memory.
+//!
+//! libtorch writes every score and reads it again, which for narrow vectors takes several times as long as the product.
+//! Lanes are points, so that a minimum is one comparison a lane and the lowest of equal codes wins by order alone. This file
+//! lays the work out and shares it among threads; `x86` has the loop. The crate's `unsafe` is in these two files.
+#![allow(unsafe_code)]
+
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+use std::sync::{Mutex, PoisonError};
+
+use tch::{Device, Kind, Tensor};
+
+use crate::Result;
+
+/// What the loop needs to know of an instruction set.
+struct Kernel {
+    /// Points that are searched for at once.
+    points: usize,
+    /// Codes that they are compared with at once.
+    codes: usize,
+    search: Search,
+}
+
+/// Compares a panel of points `[D, points]` with groups of codes `[G, D, codes]` and their offsets `[G, codes]`, of which the
+/// first has the given number: where a score is less than the best so far, it and its code replace that.
+///
+/// # Safety
+/// The processor must have the kernel's instruction set, and the slices those lengths.
+type Search = unsafe fn(&[f32], &[f32], &[f32], usize, i32, &mut [f32], &mut [i32]);
+
+impl Kernel {
+    fn detect() -> Option<Self> {
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx512f") {
+                return Some(Self { points: 32, codes: 12, search: x86::search_avx512 });
+            }
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                return Some(Self { points: 16, codes: 6, search: x86::search_avx2 });
+            }
+        }
+        None
+    }
+}
+
+/// Bytes of points, and of codes, that a thread works on at a time: both stay in its second cache.
+const POINT_BYTES: usize = 256 << 10;
+const CODE_BYTES: usize = 128 << 10;
+/// Most points of a chunk.
+const CHUNK: usize = 512;
+/// Products below which starting threads costs more than they save.
+const ALONE: usize = 1 << 22;
+
+/// Least `points * table + offset` over the columns of `table`, and its column, the lowest of equal ones: `[N]` f32 and `[N]`
+/// int64. `points` is `[N, D]`, `table` `[D, K]`, `offset` `[1, K]`. None where there is no kernel for it.
+pub(crate) fn least(points: &Tensor, table: &Tensor, offset: Option<&Tensor>) -> Result<Option<(Tensor, Tensor)>> {
+    let Some(kernel) = Kernel::detect() else { return Ok(None) };
+    let all = [Some(points), Some(table), offset];
+    if all.iter().flatten().any(|t| t.device() != Device::Cpu || t.kind() != Kind::Float) {
+        return Ok(None);
+    }
+    let (codes, dim) = (table.size()[1], table.size()[0] as usize);
+    if dim == 0 || codes >= i64::from(i32::MAX) {
+        return Ok(None);
+    }
+    let (points, table) = (points.f_contiguous()?, table.f_transpose(0, 1)?.f_contiguous()?);
+    let offset = offset.map(|offset| offset.f_contiguous()).transpose()?;
+    let packed = Packed::new(&kernel, values(&table), offset.as_ref().map(values), dim);
+    let n = points.size()[0] as usize;
+    let (mut scores, mut found) = (vec![f32::INFINITY; n], vec![0; n]);
+    packed.search(&kernel, values(&points), &mut scores, &mut found);
+    Ok(Some((Tensor::f_from_slice(&scores)?, Tensor::f_from_slice(&found)?.f_to_kind(Kind::Int64)?)))
+}
+
+/// The numbers of a contiguous f32 tensor on the CPU.
+fn values(tensor: &Tensor) -> &[f32] {
+    debug_assert!(tensor.is_contiguous() && tensor.kind() == Kind::Float && tensor.device() == Device::Cpu);
+    if tensor.numel() == 0 {
+        return &[];
+    }
+    // SAFETY: such a tensor is that many f32 in a row, which live as long as it and which nobody writes meanwhile: tensors
+    // are not Sync, and this thread only reads.
+    unsafe { std::slice::from_raw_parts(tensor.data_ptr() as *const f32, tensor.numel()) }
+}
+
+/// Codes in groups, the last one filled up with codes at an infinite distance.
+struct Packed {
+    dim: usize,
+    /// `[G, D, codes]`.
+    codes: Vec<f32>,
+    /// `[G, codes]`.
+    offsets: Vec<f32>,
+}
+
+impl Packed {
+    /// From codes `[K, D]`.
+    fn new(kernel: &Kernel, table: &[f32], offset: Option<&[f32]>, dim: usize) -> Self {
+        let (k, width) = (table.len() / dim, kernel.codes);
+        let mut codes = vec![0.0; k.div_ceil(width) * width * dim];
+        for (group, rows) in codes.chunks_exact_mut(width * dim).zip(table.chunks(width * dim)) {
+            for (r, row) in rows.chunks_exact(dim).enumerate() {
+                for (at, value) in row.iter().enumerate() {
+                    group[at * width + r] = *value;
+                }
+            }
+        }
+        let mut offsets = offset.map_or_else(|| vec![0.0; k], <[f32]>::to_vec);
+        offsets.resize(k.div_ceil(width) * width, f32::INFINITY);
+        Self { dim, codes, offsets }
+    }
+
+    fn search(&self, kernel: &Kernel, points: &[f32], scores: &mut [f32], found: &mut [i32]) {
+        let n = scores.len();
+        let alone = n * self.codes.len() < ALONE;
+        let threads = if alone { 1 } else { usize::try_from(tch::get_num_threads()).unwrap_or(1).max(1) };
+        let share = n.div_ceil(threads).div_ceil(kernel.points);
+        let fitting = (POINT_BYTES / (4 * self.dim * kernel.points)).clamp(1, CHUNK / kernel.points);
+        let chunk = fitting.min(share).max(1) * kernel.points;
+        let parts = points.chunks(chunk * self.dim).zip(scores.chunks_mut(chunk)).zip(found.chunks_mut(chunk));
+        let parts = Mutex::new(parts);
+        let work = || {
+            let mut panels = vec![0.0; chunk * self.dim];
+            loop {
+                let part = parts.lock().unwrap_or_else(PoisonError::into_inner).next();
+                let Some(((points, scores), found)) = part else { return };
+                self.part(kernel, points, scores, found, &mut panels);
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..threads.min(n.div_ceil(chunk)) {
+                scope.spawn(work);
+            }
+            work();
+        });
+    }
+
+    /// One chunk; `panels` is its memory.
+    fn part(&self, kernel: &Kernel, points: &[f32], scores: &mut [f32], found: &mut [i32], panels: &mut [f32]) {
+        let (dim, width) = (self.dim, kernel.points);
+        for (panel, rows) in panels.chunks_exact_mut(width * dim).zip(points.chunks(width * dim)) {
+            for (r, row) in rows.chunks_exact(dim).enumerate() {
+                for (at, value) in row.iter().enumerate() {
+                    panel[at * width + r] = *value;
+                }
+            }
+        }
+        let groups = (CODE_BYTES / (4 * dim * kernel.codes)).max(1);
+        let blocks = self.codes.chunks(groups * kernel.codes * dim).zip(self.offsets.chunks(groups * kernel.codes));
+        for (b, (codes, offsets)) in blocks.enumerate() {
+            let first = (b * groups * kernel.codes) as i32;
+            let outs = scores.chunks_mut(width).zip(found.chunks_mut(width));
+            for (panel, (scores, found)) in panels.chunks_exact(width * dim).zip(outs) {
+                // The last panel of all may have fewer points than lanes.
+                let (mut best, mut index) = ([f32::INFINITY; LANES], [0; LANES]);
+                best[..scores.len()].copy_from_slice(scores);
+                index[..found.len()].copy_from_slice(found);
+                // SAFETY: `detect` found the instruction set; the chunks have the lengths that the loop expects.
+                unsafe { (kernel.search)(panel, codes, offsets, dim, first, &mut best[..width], &mut index[..width]) };
+                scores.copy_from_slice(&best[..scores.len()]);
+                found.copy_from_slice(&index[..found.len()]);
+            }
+        }
+    }
+}
+
+/// Most points of a panel.
+const LANES: usize = 32;
