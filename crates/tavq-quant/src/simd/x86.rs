@@ -4,7 +4,8 @@ use std::arch::x86_64::*;
 
 macro_rules! search {
     ($name:ident, $features:literal, $lanes:literal, $codes:literal, $load:ident, $store:ident, $load_index:ident,
-     $store_index:ident, $index:ty, $one:ident, $one_index:ident, $fma:ident, $take:ident) => {
+     $store_index:ident, $index:ty, $one:ident, $one_index:ident, $fma:ident, $min:ident,
+     $any:ident, $take:ident) => {
         /// See [`super::Search`].
         #[target_feature(enable = $features)]
         pub(super) unsafe fn $name(
@@ -41,13 +42,20 @@ macro_rules! search {
                         point = point.add(2 * $lanes);
                         code = code.add($codes);
                     }
-                    for sum in sums {
-                        let here = $one_index(number);
-                        for v in 0..2 {
-                            (least[v], at[v]) = $take(sum[v], here, least[v], at[v]);
-                        }
-                        number += 1;
+                    // Of a number and NaN the second operand remains, which no NaN enters: it is never the least.
+                    let mut lowest = least;
+                    for r in 0..$codes {
+                        lowest = [$min(sums[r][0], lowest[0]), $min(sums[r][1], lowest[1])];
                     }
+                    // Seldom, once some codes are past.
+                    if $any(lowest[0], least[0]) || $any(lowest[1], least[1]) {
+                        for r in 0..$codes {
+                            let code = $one_index(number + r as i32);
+                            (least[0], at[0]) = $take(sums[r][0], code, least[0], at[0]);
+                            (least[1], at[1]) = $take(sums[r][1], code, least[1], at[1]);
+                        }
+                    }
+                    number += $codes;
                 }
                 $store(best, least[0]);
                 $store(best.add($lanes), least[1]);
@@ -60,12 +68,25 @@ macro_rules! search {
 
 search!(
     search_avx512, "avx512f", 16, 12, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_loadu_si512, _mm512_storeu_si512,
-    __m512i, _mm512_set1_ps, _mm512_set1_epi32, _mm512_fmadd_ps, take_avx512
+    __m512i, _mm512_set1_ps, _mm512_set1_epi32, _mm512_fmadd_ps, _mm512_min_ps, any_avx512, take_avx512
 );
 search!(
     search_avx2, "avx2,fma", 8, 6, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_loadu_si256, _mm256_storeu_si256, __m256i,
-    _mm256_set1_ps, _mm256_set1_epi32, _mm256_fmadd_ps, take_avx2
+    _mm256_set1_ps, _mm256_set1_epi32, _mm256_fmadd_ps, _mm256_min_ps, any_avx2, take_avx2
 );
+
+/// Whether a lane of `one` is less than that of `other`.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn any_avx512(one: __m512, other: __m512) -> bool {
+    _mm512_cmp_ps_mask::<_CMP_LT_OQ>(one, other) != 0
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn any_avx2(one: __m256, other: __m256) -> bool {
+    _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_LT_OQ>(one, other)) != 0
+}
 
 /// Score and code where the score is less than the least so far, that one elsewhere.
 #[inline]
