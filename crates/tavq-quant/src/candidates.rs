@@ -10,7 +10,7 @@ use tch::{Kind, Tensor};
 
 use crate::Result;
 use crate::codebook::Codebook;
-use crate::nearest::{Distance, nearest, tile_budget};
+use crate::nearest::{Distance, nearest, squares, tile_budget};
 
 const POWER: f64 = -32.0;
 /// Costs are clamped to this range, whose 32nd powers an f64 holds.
@@ -54,11 +54,30 @@ impl Candidates {
     pub(crate) fn likely(rows: &Tensor, book: &Codebook, codes: &Tensor) -> Result<Self> {
         let (n, c) = (rows.size()[0], codes.size()[0]);
         let step = (tile_budget(rows.device()) as i64 / 4 / n).max(1);
+        // [D, N] and [1, N]: what does not depend on the code. A code's own norm shifts all of its scores alike.
+        let (table, offset) = match book.distance() {
+            Distance::SquaredL2 => (rows.f_transpose(0, 1)?, Some(-squares(rows)?.f_unsqueeze(0)?)),
+            Distance::Cosine => (normalised(rows)?.f_transpose(0, 1)?, None),
+        };
+        // One block of memory for all tiles.
+        let tile = Tensor::f_empty([step.min(c), n], (Kind::Float, rows.device()))?;
         let mut picks = Vec::new();
         for start in (0..c).step_by(step as usize) {
             let part = codes.f_narrow(0, start, step.min(c - start))?;
-            let scores = similarity(&book.weight().detach().f_index_select(0, &part)?, rows, book.distance())?;
-            picks.push(draw(&scores.f_softmax(1, Kind::Float)?)?);
+            let from = book.weight().detach().f_index_select(0, &part)?;
+            let mut scores = tile.f_narrow(0, 0, part.size()[0])?;
+            match &offset {
+                Some(offset) => {
+                    let _ = offset.f_addmm_out(&scores, &(from * 2.0), &table)?;
+                    let _ = scores.f_sub_(&scores.f_amax([1i64].as_slice(), true)?)?;
+                }
+                // A cosine's exponential overflows nothing.
+                None => {
+                    let _ = normalised(&from)?.f_mm_out(&scores, &table)?;
+                }
+            }
+            let _ = scores.f_exp_()?;
+            picks.push(draw(&mut scores)?);
         }
         let vectors = rows.f_index_select(0, &Tensor::f_cat(&picks, 0)?)?;
         Ok(Self { codes: Some(codes.shallow_clone()), vectors, cost: lots(rows, c)? })
@@ -67,10 +86,10 @@ impl Candidates {
     /// `[K]` and `[K, D]`, f64: weights and weighted vectors, which may be summed; zero at codes without a candidate.
     pub(crate) fn enter(self, book: &Codebook) -> Result<[Tensor; TENSORS]> {
         let weights = self.cost.f_clamp(COST.0, COST.1)?.f_pow_tensor_scalar(POWER)?;
-        let weighted = self.vectors.f_to_kind(Kind::Double)? * weights.f_unsqueeze(1)?;
+        let weighted = self.vectors.f_to_kind(Kind::Double)?.f_mul_(&weights.f_unsqueeze(1)?)?;
         let Some(codes) = self.codes else { return Ok([weights, weighted]) };
-        let [none, nothing] = Self::none(book)?;
-        Ok([none.f_index_copy(0, &codes, &weights)?, nothing.f_index_copy(0, &codes, &weighted)?])
+        let [mut none, mut nothing] = Self::none(book)?;
+        Ok([none.f_index_copy_(0, &codes, &weights)?, nothing.f_index_copy_(0, &codes, &weighted)?])
     }
 
     /// Zero weights, for a batch without vectors or no code in need of one.
@@ -87,12 +106,12 @@ pub(crate) fn winners(weights: &Tensor, weighted: &Tensor, book: &Codebook) -> R
     Ok(vectors.f_where_self(&weights.f_gt(0.0)?, &book.weight().detach())?)
 }
 
-/// For each row of weights `[C, N]` an index drawn by them, `[C]`, int64, never one of weight 0. One random number a
-/// row: `multinomial` takes one, and a logarithm, a weight.
-fn draw(weights: &Tensor) -> Result<Tensor> {
-    let (c, n) = (weights.size()[0], weights.size()[1]);
-    let sums = weights.f_cumsum(1, Kind::Float)?;
-    let lot = Tensor::f_rand([c, 1], (Kind::Float, weights.device()))? * sums.f_narrow(1, n - 1, 1)?;
+/// For each row of weights `[C, N]`, which are overwritten, an index drawn by them, `[C]`, int64, never one of weight 0. One
+/// random number a row: `multinomial` takes one, and a logarithm, a weight.
+fn draw(weights: &mut Tensor) -> Result<Tensor> {
+    let (c, n, device) = (weights.size()[0], weights.size()[1], weights.device());
+    let sums = weights.f_cumsum_(1, Kind::Float)?;
+    let lot = Tensor::f_rand([c, 1], (Kind::Float, device))? * sums.f_narrow(1, n - 1, 1)?;
     // The product may round up to the last sum, which no sum exceeds.
     let found = lot.f_searchsorted(&sums, false, true, "right", None::<&Tensor>)?;
     Ok(found.f_clamp_max(n - 1)?.f_view([-1])?)
@@ -109,9 +128,8 @@ fn lots(rows: &Tensor, codes: i64) -> Result<Tensor> {
 pub(crate) fn similarity(codes: &Tensor, rows: &Tensor, distance: Distance) -> Result<Tensor> {
     match distance {
         Distance::SquaredL2 => {
-            let squares = |t: &Tensor| (t * t).f_sum_dim_intlist([1].as_slice(), true, Kind::Float);
             let scores = codes.f_mm(&rows.f_transpose(0, 1)?)? * 2.0;
-            Ok(scores - squares(codes)? - squares(rows)?.f_transpose(0, 1)?)
+            Ok(scores - squares(codes)?.f_unsqueeze(1)? - squares(rows)?.f_unsqueeze(0)?)
         }
         Distance::Cosine => Ok(normalised(codes)?.f_mm(&normalised(rows)?.f_transpose(0, 1)?)?),
     }

@@ -31,6 +31,19 @@ pub struct Nearest {
     pub distances: Tensor,
 }
 
+/// Squared norm of each row of `[N, D]`, f32, `[N]`; a part at a time, so that the products stay in the cache.
+pub(crate) fn squares(rows: &Tensor) -> Result<Tensor> {
+    let (n, dim) = (rows.size()[0], rows.size()[1]);
+    let step = (tile_budget(rows.device()) as i64 / 16 / dim.max(1)).max(1);
+    let sum = |part: &Tensor| (part * part).f_sum_dim_intlist([1].as_slice(), false, Kind::Float);
+    if n <= step {
+        return Ok(sum(rows)?);
+    }
+    let parts: Result<Vec<Tensor>> =
+        (0..n).step_by(step as usize).map(|at| Ok(sum(&rows.f_narrow(0, at, step.min(n - at))?)?)).collect();
+    Ok(Tensor::f_cat(&parts?, 0)?)
+}
+
 /// Memory for score tiles that suits a device: on a CPU a tile that stays in its cache, elsewhere a large one.
 pub fn tile_budget(device: Device) -> usize {
     if device == Device::Cpu { 4 << 20 } else { 256 << 20 }
@@ -58,7 +71,7 @@ fn search(points: &Tensor, codes: &Tensor, distance: Distance, budget: usize) ->
         Some(found) => found,
         None => table.search(&points, budget)?,
     };
-    let squares = (&points * &points).f_sum_dim_intlist([1].as_slice(), false, Kind::Float)?;
+    let squares = squares(&points)?;
     let distances = match distance {
         Distance::SquaredL2 => scores + squares,
         Distance::Cosine => scores / squares.f_sqrt()?.f_clamp_min(SMALL)? + 1.0,
@@ -91,11 +104,14 @@ struct Table {
 impl Table {
     fn new(codes: &Tensor, distance: Distance) -> Result<Self> {
         let codes = codes.f_to_kind(Kind::Float)?;
-        let squares = (&codes * &codes).f_sum_dim_intlist([1].as_slice(), true, Kind::Float)?;
+        let squares = squares(&codes)?;
         let k = codes.size()[0];
         let (table, offset) = match distance {
-            Distance::SquaredL2 => (codes * -2.0, Some(squares.f_reshape([1, k])?)),
-            Distance::Cosine => (-(codes / squares.f_sqrt()?.f_clamp_min(SMALL)?), None),
+            Distance::SquaredL2 => (codes * -2.0, Some(squares.f_unsqueeze(0)?)),
+            Distance::Cosine => {
+                let norms = squares.f_sqrt()?.f_clamp_min(SMALL)?.f_unsqueeze(1)?;
+                (codes.f_div(&norms)?.f_neg_()?, None)
+            }
         };
         Ok(Self { codes: k, table: table.f_transpose(0, 1)?, offset })
     }

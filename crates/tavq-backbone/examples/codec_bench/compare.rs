@@ -9,8 +9,8 @@ use tch::{Kind, Tensor};
 use crate::quant::Search;
 use crate::{Outcome, Setting};
 
-/// Largest difference of each tensor of the file `one` to that in `other`: of gradients as a share of the largest entry, of
-/// indices as [`Search::apart`] of what they choose, of others as it is.
+/// Largest difference of each tensor of the file `one` to that in `other`: of gradients and distances as a share of the
+/// largest entry, of indices as [`Search::apart`] of what they choose, of others as it is.
 pub(crate) fn compare(setting: &Setting, request: &Value) -> Outcome<Value> {
     let open = |key: &str| -> Outcome<TensorFile> {
         Ok(TensorFile::open(Path::new(request[key].as_str().ok_or("compare needs two files")?))?)
@@ -24,7 +24,7 @@ pub(crate) fn compare(setting: &Setting, request: &Value) -> Outcome<Value> {
         let (a, b) = (one.get(&name)?, other.get(&name)?);
         let gap = if name == "indices" {
             Search::new(setting, &request["work"])?.apart(&a, &b)?
-        } else if name.starts_with("gradient") {
+        } else if name.starts_with("gradient") || name == "distances" {
             largest(&(&b - a))? / largest(&b)?
         } else {
             largest(&(b.f_view_as(&a)? - a))?
