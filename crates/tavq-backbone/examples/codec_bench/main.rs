@@ -131,15 +131,17 @@ impl Setting {
     }
 }
 
-/// Resident memory before a run, and its peak during it.
+/// Resident memory before a run, its peak during it, and the run's seconds.
 fn memory(work: &mut dyn Work) -> Outcome<Value> {
     work.reset()?;
     // Sets the high-water mark to what is resident now.
     std::fs::write("/proc/self/clear_refs", "5")?;
     let peak = || tavq_torch::peak_memory().ok_or("this system does not tell a process's peak memory");
     let before = peak()?;
+    let start = Instant::now();
     work.run()?;
-    Ok(json!({ "status": "done", "before": before, "peak": peak()? }))
+    let seconds = start.elapsed().as_secs_f64();
+    Ok(json!({ "status": "done", "before": before, "peak": peak()?, "seconds": [seconds], "flops": work.flops() }))
 }
 
 fn say(value: &Value) -> Outcome<()> {
