@@ -58,7 +58,6 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         binary: workspace.target.join("release/examples/codec_bench"),
         peers,
         folder: workspace.target.join("bench-codec"),
-        quick: options.quick,
     };
     bench.write_inputs()?;
     if options.cuda { on_a_gpu(options, &workspace, &bench) } else { on_the_cpu(options, &workspace, &bench) }

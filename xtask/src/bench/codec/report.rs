@@ -17,12 +17,15 @@ pub(crate) struct Facts<'a> {
     pub(crate) measured: &'a [Measured],
 }
 
+/// A case and what its contenders needed.
+type Timed = (Case, Vec<Timing>);
+
 /// A mode with what was measured in it.
 pub(crate) struct Measured {
     mode: String,
     /// Operations a second of a large product and of a convolution.
     limits: Value,
-    groups: Vec<(Group, Vec<(Case, Vec<Timing>)>)>,
+    groups: Vec<(Group, Vec<Timed>)>,
 }
 
 impl Measured {

@@ -26,7 +26,6 @@ pub(crate) struct Bench {
     pub(crate) peers: Option<(PathBuf, PathBuf)>,
     /// Inputs and results.
     pub(crate) folder: PathBuf,
-    pub(crate) quick: bool,
 }
 
 /// What one contender needed in one case.
