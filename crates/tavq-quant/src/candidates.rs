@@ -54,10 +54,11 @@ impl Candidates {
     pub(crate) fn likely(rows: &Tensor, book: &Codebook, codes: &Tensor) -> Result<Self> {
         let (n, c) = (rows.size()[0], codes.size()[0]);
         let step = (tile_budget(rows.device()) as i64 / 4 / n).max(1);
-        // [D, N] and [1, N]: what does not depend on the code. A code's own norm shifts all of its scores alike.
-        let (table, offset) = match book.distance() {
-            Distance::SquaredL2 => (rows.f_transpose(0, 1)?, Some(-squares(rows)?.f_unsqueeze(0)?)),
-            Distance::Cosine => (normalised(rows)?.f_transpose(0, 1)?, None),
+        // [D, N], and of each row its squared norm or the inverse of its norm. A code's own norm shifts all of its scores alike.
+        let (table, norms) = (rows.f_transpose(0, 1)?, squares(rows)?);
+        let norms = match book.distance() {
+            Distance::SquaredL2 => norms,
+            Distance::Cosine => norms.f_sqrt()?.f_clamp_min_(1e-12)?.f_reciprocal_()?,
         };
         // One block of memory for all tiles.
         let tile = Tensor::f_empty([step.min(c), n], (Kind::Float, rows.device()))?;
@@ -66,16 +67,18 @@ impl Candidates {
             let part = codes.f_narrow(0, start, step.min(c - start))?;
             let from = book.weight().detach().f_index_select(0, &part)?;
             let mut scores = tile.f_narrow(0, 0, part.size()[0])?;
-            match &offset {
-                Some(offset) => {
-                    let _ = offset.f_addmm_out(&scores, &(from * 2.0), &table)?;
-                    let _ = scores.f_sub_(&scores.f_amax([1i64].as_slice(), true)?)?;
+            let _ = match book.distance() {
+                Distance::SquaredL2 => {
+                    let _ = (from * 2.0).f_mm_out(&scores, &table)?;
+                    let _ = scores.f_sub_(&norms)?;
+                    scores.f_sub_(&scores.f_amax([1i64].as_slice(), true)?)?
                 }
                 // A cosine's exponential overflows nothing.
-                None => {
+                Distance::Cosine => {
                     let _ = normalised(&from)?.f_mm_out(&scores, &table)?;
+                    scores.f_mul_(&norms)?
                 }
-            }
+            };
             let _ = scores.f_exp_()?;
             picks.push(draw(&mut scores)?);
         }

@@ -67,11 +67,13 @@ pub fn nearest(points: &Tensor, codes: &Tensor, distance: Distance, budget: usiz
 fn search(points: &Tensor, codes: &Tensor, distance: Distance, budget: usize) -> Result<Nearest> {
     let points = points.f_to_kind(Kind::Float)?;
     let table = Table::new(codes, distance)?;
-    let (scores, indices) = match simd::least(&points, &table.table, table.offset.as_ref())? {
+    let (scores, indices, squares) = match simd::least(&points, &table)? {
         Some(found) => found,
-        None => table.search(&points, budget)?,
+        None => {
+            let (scores, indices) = table.search(&points, budget)?;
+            (scores, indices, squares(&points)?)
+        }
     };
-    let squares = squares(&points)?;
     let distances = match distance {
         Distance::SquaredL2 => scores + squares,
         Distance::Cosine => scores / squares.f_sqrt()?.f_clamp_min(SMALL)? + 1.0,
@@ -92,34 +94,35 @@ fn tile(n: i64, k: i64, budget: usize) -> (i64, i64) {
     (rows, k.min((cells / rows).max(1)))
 }
 
-/// The codes, prepared so that a score is one product and one sum: `points * table + offset`, least is nearest.
-struct Table {
-    codes: i64,
-    /// `[D, K]`.
-    table: Tensor,
-    /// `[1, K]`: squared norms, which the cosine does not need.
-    offset: Option<Tensor>,
+/// The codes, prepared so that a score is one product and one sum: `points * (codes * scale)ᵀ + offset`, least is nearest.
+pub(crate) struct Table {
+    /// `[K, D]`.
+    pub(crate) codes: Tensor,
+    /// `[K]`.
+    pub(crate) scale: Tensor,
+    /// `[K]`: squared norms, which the cosine does not need.
+    pub(crate) offset: Option<Tensor>,
 }
 
 impl Table {
     fn new(codes: &Tensor, distance: Distance) -> Result<Self> {
         let codes = codes.f_to_kind(Kind::Float)?;
         let squares = squares(&codes)?;
-        let k = codes.size()[0];
-        let (table, offset) = match distance {
-            Distance::SquaredL2 => (codes * -2.0, Some(squares.f_unsqueeze(0)?)),
-            Distance::Cosine => {
-                let norms = squares.f_sqrt()?.f_clamp_min(SMALL)?.f_unsqueeze(1)?;
-                (codes.f_div(&norms)?.f_neg_()?, None)
-            }
+        let (scale, offset) = match distance {
+            Distance::SquaredL2 => (squares.f_full_like(-2.0)?, Some(squares)),
+            Distance::Cosine => (squares.f_sqrt()?.f_clamp_min_(SMALL)?.f_reciprocal_()?.f_neg_()?, None),
         };
-        Ok(Self { codes: k, table: table.f_transpose(0, 1)?, offset })
+        Ok(Self { codes, scale, offset })
+    }
+
+    fn count(&self) -> i64 {
+        self.codes.size()[0]
     }
 
     /// Least score and its code for each point, tile by tile.
     fn search(&self, points: &Tensor, budget: usize) -> Result<(Tensor, Tensor)> {
         let n = points.size()[0];
-        let (rows, cols) = tile(n, self.codes, budget);
+        let (rows, cols) = tile(n, self.count(), budget);
         let (mut scores, mut indices) = (Vec::new(), Vec::new());
         for start in (0..n).step_by(rows as usize) {
             let (score, index) = self.best(&points.f_narrow(0, start, rows.min(n - start))?, cols)?;
@@ -136,11 +139,12 @@ impl Table {
     /// Least score and its code for each of a few points, `cols` codes at a time.
     fn best(&self, points: &Tensor, cols: i64) -> Result<(Tensor, Tensor)> {
         let mut best: Option<(Tensor, Tensor)> = None;
-        for start in (0..self.codes).step_by(cols as usize) {
-            let width = cols.min(self.codes - start);
-            let table = self.table.f_narrow(1, start, width)?;
+        for start in (0..self.count()).step_by(cols as usize) {
+            let width = cols.min(self.count() - start);
+            let scale = self.scale.f_narrow(0, start, width)?.f_unsqueeze(1)?;
+            let table = self.codes.f_narrow(0, start, width)?.f_mul(&scale)?.f_transpose(0, 1)?;
             let scores = match &self.offset {
-                Some(offset) => offset.f_narrow(1, start, width)?.f_addmm(points, &table)?,
+                Some(offset) => offset.f_narrow(0, start, width)?.f_addmm(points, &table)?,
                 None => points.f_mm(&table)?,
             };
             let (score, index) = scores.f_min_dim(1, false)?;
@@ -154,7 +158,7 @@ impl Table {
                 }
             });
         }
-        best.ok_or_else(|| crate::QuantError::config("codes", "at least 1", self.codes))
+        best.ok_or_else(|| crate::QuantError::config("codes", "at least 1", self.count()))
     }
 }
 
@@ -172,15 +176,15 @@ mod tests {
         for distance in [Distance::SquaredL2, Distance::Cosine] {
             for (n, k, dim) in [(1, 1, 1), (3, 13, 2), (33, 12, 1), (700, 95, 3), (70, 700, 17), (600, 5, 300)] {
                 let (points, table) = (whole(n, dim), Table::new(&whole(k, dim), distance).unwrap());
-                let Some((scores, indices)) = simd::least(&points, &table.table, table.offset.as_ref()).unwrap() else {
-                    eprintln!("not run: this processor has no kernel");
-                    return;
-                };
-                for budget in [400, 5000, 1 << 20] {
-                    let (tiled, at) = table.search(&points, budget).unwrap();
-                    assert!(scores.allclose(&tiled, 1e-5, 1e-5, false), "{distance:?} {n} {k} {dim} {budget}");
-                    // Cosines of whole numbers round.
-                    assert!(distance == Distance::Cosine || indices == at, "{n} {k} {dim} {budget}");
+                let tiled = [400, 5000, 1 << 20].map(|budget| table.search(&points, budget).unwrap());
+                for kernel in simd::Kernel::available() {
+                    let (scores, indices, norms) = simd::least_by(&kernel, &points, &table).unwrap().unwrap();
+                    assert_eq!(norms, squares(&points).unwrap());
+                    for (tiled, at) in &tiled {
+                        assert!(scores.allclose(tiled, 1e-5, 1e-5, false), "{distance:?} {n} {k} {dim}");
+                        // Cosines of whole numbers round.
+                        assert!(distance == Distance::Cosine || indices == *at, "{n} {k} {dim}");
+                    }
                 }
             }
         }

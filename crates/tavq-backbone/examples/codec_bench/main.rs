@@ -134,6 +134,8 @@ impl Setting {
 /// Resident memory before a run, its peak during it, and the run's seconds.
 fn memory(work: &mut dyn Work) -> Outcome<Value> {
     work.reset()?;
+    // What preparing has freed is no part of what was there before.
+    tavq_torch::return_freed_memory();
     // Sets the high-water mark to what is resident now.
     std::fs::write("/proc/self/clear_refs", "5")?;
     let peak = || tavq_torch::peak_memory().ok_or("this system does not tell a process's peak memory");

@@ -13,9 +13,10 @@ use std::sync::{Mutex, PoisonError};
 use tch::{Device, Kind, Tensor};
 
 use crate::Result;
+use crate::nearest::Table;
 
 /// What the loop needs to know of an instruction set.
-struct Kernel {
+pub(crate) struct Kernel {
     /// Points that are searched for at once.
     points: usize,
     /// Codes that they are compared with at once.
@@ -31,17 +32,19 @@ struct Kernel {
 type Search = unsafe fn(&[f32], &[f32], &[f32], usize, i32, &mut [f32], &mut [i32]);
 
 impl Kernel {
-    fn detect() -> Option<Self> {
+    /// Those that this processor has, the best one first.
+    pub(crate) fn available() -> Vec<Self> {
+        let mut found = Vec::new();
         #[cfg(target_arch = "x86_64")]
         {
             if is_x86_feature_detected!("avx512f") {
-                return Some(Self { points: 32, codes: 12, search: x86::search_avx512 });
+                found.push(Self { points: 32, codes: 12, search: x86::search_avx512 });
             }
             if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                return Some(Self { points: 16, codes: 6, search: x86::search_avx2 });
+                found.push(Self { points: 16, codes: 6, search: x86::search_avx2 });
             }
         }
-        None
+        found
     }
 }
 
@@ -53,25 +56,41 @@ const CHUNK: usize = 512;
 /// Products below which starting threads costs more than they save.
 const ALONE: usize = 1 << 22;
 
-/// Least `points * table + offset` over the columns of `table`, and its column, the lowest of equal ones: `[N]` f32 and `[N]`
-/// int64. `points` is `[N, D]`, `table` `[D, K]`, `offset` `[1, K]`. None where there is no kernel for it.
-pub(crate) fn least(points: &Tensor, table: &Tensor, offset: Option<&Tensor>) -> Result<Option<(Tensor, Tensor)>> {
-    let Some(kernel) = Kernel::detect() else { return Ok(None) };
-    let all = [Some(points), Some(table), offset];
-    if all.iter().flatten().any(|t| t.device() != Device::Cpu || t.kind() != Kind::Float) {
+/// The least score of each of the points `[N, D]`, its code, the lowest of equal ones, and the point's squared norm: `[N]` f32,
+/// `[N]` int64 and `[N]` f32. None where there is no kernel for it.
+pub(crate) fn least(points: &Tensor, table: &Table) -> Result<Option<Found>> {
+    match Kernel::available().first() {
+        Some(kernel) => least_by(kernel, points, table),
+        None => Ok(None),
+    }
+}
+
+type Found = (Tensor, Tensor, Tensor);
+
+/// Like [`least`], by one of the kernels that this processor has.
+pub(crate) fn least_by(kernel: &Kernel, points: &Tensor, table: &Table) -> Result<Option<Found>> {
+    if [points, &table.codes].iter().any(|t| t.device() != Device::Cpu || t.kind() != Kind::Float) {
         return Ok(None);
     }
-    let (codes, dim) = (table.size()[1], table.size()[0] as usize);
+    let (codes, dim) = (table.codes.size()[0], table.codes.size()[1] as usize);
     if dim == 0 || codes >= i64::from(i32::MAX) {
         return Ok(None);
     }
-    let (points, table) = (points.f_contiguous()?, table.f_transpose(0, 1)?.f_contiguous()?);
-    let offset = offset.map(|offset| offset.f_contiguous()).transpose()?;
-    let packed = Packed::new(&kernel, values(&table), offset.as_ref().map(values), dim);
+    let (points, codes) = (points.f_contiguous()?, table.codes.f_contiguous()?);
+    let (scale, offset) = (&table.scale, table.offset.as_ref());
+    let packed = Packed::new(kernel, values(&codes), values(scale), offset.map(values), dim);
     let n = points.size()[0] as usize;
-    let (mut scores, mut found) = (vec![f32::INFINITY; n], vec![0; n]);
-    packed.search(&kernel, values(&points), &mut scores, &mut found);
-    Ok(Some((Tensor::f_from_slice(&scores)?, Tensor::f_from_slice(&found)?.f_to_kind(Kind::Int64)?)))
+    let mut out = Out { scores: &mut vec![f32::INFINITY; n], codes: &mut vec![0; n], squares: &mut vec![0.0; n] };
+    packed.search(kernel, values(&points), &mut out);
+    let found = Tensor::f_from_slice(out.codes)?.f_to_kind(Kind::Int64)?;
+    Ok(Some((Tensor::f_from_slice(out.scores)?, found, Tensor::f_from_slice(out.squares)?)))
+}
+
+/// Where the results of some points go.
+struct Out<'a> {
+    scores: &'a mut [f32],
+    codes: &'a mut [i32],
+    squares: &'a mut [f32],
 }
 
 /// The numbers of a contiguous f32 tensor on the CPU.
@@ -95,14 +114,15 @@ struct Packed {
 }
 
 impl Packed {
-    /// From codes `[K, D]`.
-    fn new(kernel: &Kernel, table: &[f32], offset: Option<&[f32]>, dim: usize) -> Self {
+    /// From codes `[K, D]`, each of them scaled.
+    fn new(kernel: &Kernel, table: &[f32], scale: &[f32], offset: Option<&[f32]>, dim: usize) -> Self {
         let (k, width) = (table.len() / dim, kernel.codes);
         let mut codes = vec![0.0; k.div_ceil(width) * width * dim];
-        for (group, rows) in codes.chunks_exact_mut(width * dim).zip(table.chunks(width * dim)) {
-            for (r, row) in rows.chunks_exact(dim).enumerate() {
+        let groups = codes.chunks_exact_mut(width * dim).zip(table.chunks(width * dim).zip(scale.chunks(width)));
+        for (group, (rows, scale)) in groups {
+            for (r, (row, scale)) in rows.chunks_exact(dim).zip(scale).enumerate() {
                 for (at, value) in row.iter().enumerate() {
-                    group[at * width + r] = *value;
+                    group[at * width + r] = scale * value;
                 }
             }
         }
@@ -111,21 +131,21 @@ impl Packed {
         Self { dim, codes, offsets }
     }
 
-    fn search(&self, kernel: &Kernel, points: &[f32], scores: &mut [f32], found: &mut [i32]) {
-        let n = scores.len();
+    fn search(&self, kernel: &Kernel, points: &[f32], out: &mut Out<'_>) {
+        let n = out.scores.len();
         let alone = n * self.codes.len() < ALONE;
         let threads = if alone { 1 } else { usize::try_from(tch::get_num_threads()).unwrap_or(1).max(1) };
         let share = n.div_ceil(threads).div_ceil(kernel.points);
         let fitting = (POINT_BYTES / (4 * self.dim * kernel.points)).clamp(1, CHUNK / kernel.points);
         let chunk = fitting.min(share).max(1) * kernel.points;
-        let parts = points.chunks(chunk * self.dim).zip(scores.chunks_mut(chunk)).zip(found.chunks_mut(chunk));
-        let parts = Mutex::new(parts);
+        let outs = out.scores.chunks_mut(chunk).zip(out.codes.chunks_mut(chunk)).zip(out.squares.chunks_mut(chunk));
+        let parts = Mutex::new(points.chunks(chunk * self.dim).zip(outs));
         let work = || {
             let mut panels = vec![0.0; chunk * self.dim];
             loop {
                 let part = parts.lock().unwrap_or_else(PoisonError::into_inner).next();
-                let Some(((points, scores), found)) = part else { return };
-                self.part(kernel, points, scores, found, &mut panels);
+                let Some((points, ((scores, codes), squares))) = part else { return };
+                self.part(kernel, points, Out { scores, codes, squares }, &mut panels);
             }
         };
         std::thread::scope(|scope| {
@@ -137,8 +157,11 @@ impl Packed {
     }
 
     /// One chunk; `panels` is its memory.
-    fn part(&self, kernel: &Kernel, points: &[f32], scores: &mut [f32], found: &mut [i32], panels: &mut [f32]) {
+    fn part(&self, kernel: &Kernel, points: &[f32], out: Out<'_>, panels: &mut [f32]) {
         let (dim, width) = (self.dim, kernel.points);
+        for (square, row) in out.squares.iter_mut().zip(points.chunks_exact(dim)) {
+            *square = sum_of_squares(row);
+        }
         for (panel, rows) in panels.chunks_exact_mut(width * dim).zip(points.chunks(width * dim)) {
             for (r, row) in rows.chunks_exact(dim).enumerate() {
                 for (at, value) in row.iter().enumerate() {
@@ -150,19 +173,31 @@ impl Packed {
         let blocks = self.codes.chunks(groups * kernel.codes * dim).zip(self.offsets.chunks(groups * kernel.codes));
         for (b, (codes, offsets)) in blocks.enumerate() {
             let first = (b * groups * kernel.codes) as i32;
-            let outs = scores.chunks_mut(width).zip(found.chunks_mut(width));
+            let outs = out.scores.chunks_mut(width).zip(out.codes.chunks_mut(width));
             for (panel, (scores, found)) in panels.chunks_exact(width * dim).zip(outs) {
                 // The last panel of all may have fewer points than lanes.
                 let (mut best, mut index) = ([f32::INFINITY; LANES], [0; LANES]);
                 best[..scores.len()].copy_from_slice(scores);
                 index[..found.len()].copy_from_slice(found);
-                // SAFETY: `detect` found the instruction set; the chunks have the lengths that the loop expects.
+                // SAFETY: `available` found the instruction set; the chunks have the lengths that the loop expects.
                 unsafe { (kernel.search)(panel, codes, offsets, dim, first, &mut best[..width], &mut index[..width]) };
                 scores.copy_from_slice(&best[..scores.len()]);
                 found.copy_from_slice(&index[..found.len()]);
             }
         }
     }
+}
+
+/// In eight sums, which may be a vector.
+fn sum_of_squares(row: &[f32]) -> f32 {
+    let (chunks, rest) = row.as_chunks::<8>();
+    let mut sums = [0.0; 8];
+    for chunk in chunks {
+        for (sum, value) in sums.iter_mut().zip(chunk) {
+            *sum += value * value;
+        }
+    }
+    sums.iter().sum::<f32>() + rest.iter().map(|value| value * value).sum::<f32>()
 }
 
 /// Most points of a panel.
