@@ -51,7 +51,7 @@ pub fn tile_budget(device: Device) -> usize {
 
 /// Finds the nearest row of `codes` `[K, D]` for every row of `points` `[N, D]`; ties go to the lowest index.
 ///
-/// `budget` bounds the bytes of one tile of scores, where there are tiles (a tile has at least one score). No gradient is recorded.
+/// `budget` bounds the bytes of one tile of scores, or of the codes that are laid out anew at a time (at least one of them). No gradient is recorded.
 /// Fails when the widths differ or `codes` is empty.
 pub fn nearest(points: &Tensor, codes: &Tensor, distance: Distance, budget: usize) -> Result<Nearest> {
     check_shape("points", points, &[-1, -1])?;
@@ -67,7 +67,7 @@ pub fn nearest(points: &Tensor, codes: &Tensor, distance: Distance, budget: usiz
 fn search(points: &Tensor, codes: &Tensor, distance: Distance, budget: usize) -> Result<Nearest> {
     let points = points.f_to_kind(Kind::Float)?;
     let table = Table::new(codes, distance)?;
-    let (scores, indices, squares) = match simd::least(&points, &table)? {
+    let (scores, indices, squares) = match simd::least(&points, &table, budget)? {
         Some(found) => found,
         None => {
             let (scores, indices) = table.search(&points, budget)?;
@@ -178,9 +178,10 @@ mod tests {
                 let (points, table) = (whole(n, dim), Table::new(&whole(k, dim), distance).unwrap());
                 let tiled = [400, 5000, 1 << 20].map(|budget| table.search(&points, budget).unwrap());
                 for kernel in simd::Kernel::available() {
-                    let (scores, indices, norms) = simd::least_by(&kernel, &points, &table).unwrap().unwrap();
-                    assert_eq!(norms, squares(&points).unwrap());
-                    for (tiled, at) in &tiled {
+                    for (budget, (tiled, at)) in [0, 3000, 1 << 20].into_iter().zip(&tiled) {
+                        let found = simd::least_by(&kernel, &points, &table, budget).unwrap();
+                        let (scores, indices, norms) = found.unwrap();
+                        assert_eq!(norms, squares(&points).unwrap());
                         assert!(scores.allclose(tiled, 1e-5, 1e-5, false), "{distance:?} {n} {k} {dim}");
                         // Cosines of whole numbers round.
                         assert!(distance == Distance::Cosine || indices == *at, "{n} {k} {dim}");

@@ -57,10 +57,10 @@ const CHUNK: usize = 512;
 const ALONE: usize = 1 << 22;
 
 /// The least score of each of the points `[N, D]`, its code, the lowest of equal ones, and the point's squared norm: `[N]` f32,
-/// `[N]` int64 and `[N]` f32. None where there is no kernel for it.
-pub(crate) fn least(points: &Tensor, table: &Table) -> Result<Option<Found>> {
+/// `[N]` int64 and `[N]` f32. None where there is no kernel for it. Codes are packed `budget` bytes at a time.
+pub(crate) fn least(points: &Tensor, table: &Table, budget: usize) -> Result<Option<Found>> {
     match Kernel::available().first() {
-        Some(kernel) => least_by(kernel, points, table),
+        Some(kernel) => least_by(kernel, points, table, budget),
         None => Ok(None),
     }
 }
@@ -68,7 +68,7 @@ pub(crate) fn least(points: &Tensor, table: &Table) -> Result<Option<Found>> {
 type Found = (Tensor, Tensor, Tensor);
 
 /// Like [`least`], by one of the kernels that this processor has.
-pub(crate) fn least_by(kernel: &Kernel, points: &Tensor, table: &Table) -> Result<Option<Found>> {
+pub(crate) fn least_by(kernel: &Kernel, points: &Tensor, table: &Table, budget: usize) -> Result<Option<Found>> {
     if [points, &table.codes].iter().any(|t| t.device() != Device::Cpu || t.kind() != Kind::Float) {
         return Ok(None);
     }
@@ -77,11 +77,15 @@ pub(crate) fn least_by(kernel: &Kernel, points: &Tensor, table: &Table) -> Resul
         return Ok(None);
     }
     let (points, codes) = (points.f_contiguous()?, table.codes.f_contiguous()?);
-    let (scale, offset) = (&table.scale, table.offset.as_ref());
-    let packed = Packed::new(kernel, values(&codes), values(scale), offset.map(values), dim);
-    let n = points.size()[0] as usize;
+    let (points, codes, scale) = (values(&points), values(&codes), values(&table.scale));
+    let offsets = table.offset.as_ref().map_or_else(|| vec![0.0; scale.len()], |offset| values(offset).to_vec());
+    let n = points.len() / dim;
     let mut out = Out { scores: &mut vec![f32::INFINITY; n], codes: &mut vec![0; n], squares: &mut vec![0.0; n] };
-    packed.search(kernel, values(&points), &mut out);
+    let block = (budget / (4 * dim * kernel.codes)).max(1) * kernel.codes;
+    let blocks = codes.chunks(block * dim).zip(scale.chunks(block)).zip(offsets.chunks(block));
+    for (b, ((codes, scale), offsets)) in blocks.enumerate() {
+        Packed::new(kernel, codes, scale, offsets, dim, b * block).search(kernel, points, &mut out);
+    }
     let found = Tensor::f_from_slice(out.codes)?.f_to_kind(Kind::Int64)?;
     Ok(Some((Tensor::f_from_slice(out.scores)?, found, Tensor::f_from_slice(out.squares)?)))
 }
@@ -111,11 +115,13 @@ struct Packed {
     codes: Vec<f32>,
     /// `[G, codes]`.
     offsets: Vec<f32>,
+    /// Number of the first code.
+    first: usize,
 }
 
 impl Packed {
     /// From codes `[K, D]`, each of them scaled.
-    fn new(kernel: &Kernel, table: &[f32], scale: &[f32], offset: Option<&[f32]>, dim: usize) -> Self {
+    fn new(kernel: &Kernel, table: &[f32], scale: &[f32], offsets: &[f32], dim: usize, first: usize) -> Self {
         let (k, width) = (table.len() / dim, kernel.codes);
         let mut codes = vec![0.0; k.div_ceil(width) * width * dim];
         let groups = codes.chunks_exact_mut(width * dim).zip(table.chunks(width * dim).zip(scale.chunks(width)));
@@ -126,9 +132,9 @@ impl Packed {
                 }
             }
         }
-        let mut offsets = offset.map_or_else(|| vec![0.0; k], <[f32]>::to_vec);
+        let mut offsets = offsets.to_vec();
         offsets.resize(k.div_ceil(width) * width, f32::INFINITY);
-        Self { dim, codes, offsets }
+        Self { dim, codes, offsets, first }
     }
 
     fn search(&self, kernel: &Kernel, points: &[f32], out: &mut Out<'_>) {
@@ -159,8 +165,10 @@ impl Packed {
     /// One chunk; `panels` is its memory.
     fn part(&self, kernel: &Kernel, points: &[f32], out: Out<'_>, panels: &mut [f32]) {
         let (dim, width) = (self.dim, kernel.points);
-        for (square, row) in out.squares.iter_mut().zip(points.chunks_exact(dim)) {
-            *square = sum_of_squares(row);
+        if self.first == 0 {
+            for (square, row) in out.squares.iter_mut().zip(points.chunks_exact(dim)) {
+                *square = sum_of_squares(row);
+            }
         }
         for (panel, rows) in panels.chunks_exact_mut(width * dim).zip(points.chunks(width * dim)) {
             for (r, row) in rows.chunks_exact(dim).enumerate() {
@@ -172,7 +180,7 @@ impl Packed {
         let groups = (CODE_BYTES / (4 * dim * kernel.codes)).max(1);
         let blocks = self.codes.chunks(groups * kernel.codes * dim).zip(self.offsets.chunks(groups * kernel.codes));
         for (b, (codes, offsets)) in blocks.enumerate() {
-            let first = (b * groups * kernel.codes) as i32;
+            let first = (self.first + b * groups * kernel.codes) as i32;
             let outs = out.scores.chunks_mut(width).zip(out.codes.chunks_mut(width));
             for (panel, (scores, found)) in panels.chunks_exact(width * dim).zip(outs) {
                 // The last panel of all may have fewer points than lanes.
