@@ -1,4 +1,4 @@
-"""Times PyTorch and faiss on the inputs of codec_bench: python codec.py FOLDER pytorch|faiss [cuda [bf16]]
+"""Times PyTorch and faiss on the inputs of codec_bench: python codec.py FOLDER pytorch|faiss [cpu|cuda [bf16]]
 
 Prints one JSON line about itself, then answers each JSON line on its input with one on its output, as `codec_bench serve` does.
 The VQGAN is a plain eager script in the layout of taming-transformers. The codebook step follows CVQ-VAE: all distances of the
@@ -169,7 +169,7 @@ class Vqgan(nn.Module):
 class Codec:
     def __init__(self, work):
         self.model = Vqgan()
-        self.model.load_state_dict(load_file(FOLDER / "model.safetensors"))
+        self.model.load_state_dict(load_file(FOLDER / "model.safetensors") | load_file(FOLDER / "codebook.safetensors"))
         self.model.to(DEVICE, KIND)
         self.model.quantize.float()
         self.images = load_file(FOLDER / "images.safetensors")["images"][: work["batch"]].to(DEVICE, KIND)
@@ -212,7 +212,7 @@ class CvqStep:
     def __init__(self, work):
         n, k, dim = work["vectors"], work["codes"], work["dim"]
         self.anchor, self.start = work["anchor"], vectors("codes", k, dim)
-        self.latent = vectors("points", n, dim).view(64, n // 64, 1, dim).permute(0, 3, 1, 2).contiguous().requires_grad_()
+        self.latent = vectors("points", n, dim).view(-1, 16, 16, dim).permute(0, 3, 1, 2).contiguous().requires_grad_()
         self.codes, self.used = nn.Parameter(self.start.clone()), torch.zeros(k, device=DEVICE)
 
     def reset(self):
@@ -268,6 +268,9 @@ class Search:
         return {"indices": torch.from_numpy(self.indices[:, 0]), "distances": torch.from_numpy(self.distances[:, 0])}
 
 
+KINDS = {"codec": Codec, "cvq": CvqStep, "nearest": Search}
+
+
 def memory(held):
     """Resident memory before a run, and its peak during it."""
 
@@ -305,8 +308,11 @@ def answer(_, held, request):
     if key not in held:
         # The last piece of work stays, the old one goes first.
         held.clear()
-        held[key] = {"codec": Codec, "cvq": CvqStep, "nearest": Search}[work["kind"]](work)
+        held[key] = KINDS[work["kind"]](work)
     made = held[key]
+    if request.get("memory") and "vectors" in work:
+        # Code and buffers that any run takes are resident from here on.
+        KINDS[work["kind"]](work | {"vectors": 256, "codes": 256}).run()
     if request.get("result"):
         made.reset()
         made.run()

@@ -174,7 +174,10 @@ impl Attention {
         let flat = |conv: &Conv| -> Result<Tensor> { Ok(conv.forward(&normed)?.f_reshape([b, c, h * w])?) };
         let (q, k, v) = (flat(&self.q)?, flat(&self.k)?, flat(&self.v)?);
         // [B, query, key]
-        let weights = (q.f_transpose(1, 2)? * (c as f64).powf(-0.5)).f_bmm(&k)?.f_softmax(-1, Kind::Float)?;
+        let weights = (q.f_transpose(1, 2)? * (c as f64).powf(-0.5))
+            .f_bmm(&k)?
+            .f_softmax(-1, Kind::Float)?
+            .f_to_kind(v.kind())?;
         let mixed = v.f_bmm(&weights.f_transpose(1, 2)?)?.f_reshape([b, c, h, w])?;
         Ok(self.proj_out.forward(&mixed)?.f_add_(x)?)
     }

@@ -1,5 +1,7 @@
 //! The whole model: encode, quantize, decode; and the way back from the loss.
 
+use std::collections::HashMap;
+
 use serde_json::Value;
 use tavq_backbone::{Vqgan, VqganConfig};
 use tavq_quant::{Backbone, Quantizer, Vq};
@@ -14,7 +16,7 @@ use crate::{Outcome, Setting, Tensors, Work, number};
 const GRADIENTS: [&str; 3] = ["encoder.conv_in.weight", "decoder.conv_in.weight", "quantize.embedding.weight"];
 
 pub(crate) struct Codec {
-    store: VarStore,
+    variables: HashMap<String, Tensor>,
     model: Vqgan,
     book: Vq,
     images: Tensor,
@@ -28,8 +30,12 @@ impl Codec {
     pub(crate) fn new(setting: &Setting, work: &Value) -> Outcome<Self> {
         let mut store = VarStore::new(setting.device);
         let model = Vqgan::new(&store.root(), &config())?;
-        let book = Vq::new(&(store.root() / "quantize"), &codebook(), config().embed_dim)?;
-        load_variables(&store, &TensorFile::open(&setting.folder.join("model.safetensors"))?, "")?;
+        // In f32, whatever the precision of the model.
+        let book_store = VarStore::new(setting.device);
+        let book = Vq::new(&(book_store.root() / "quantize"), &codebook(), config().embed_dim)?;
+        for (store, name) in [(&store, "model.safetensors"), (&book_store, "codebook.safetensors")] {
+            load_variables(store, &TensorFile::open(&setting.folder.join(name))?, "")?;
+        }
         if setting.kind == Kind::BFloat16 {
             store.bfloat16();
         }
@@ -41,7 +47,9 @@ impl Codec {
             Some("train") => true,
             other => return Err(format!("work.pass: expected forward or train, found {other:?}").into()),
         };
-        Ok(Self { store, model, book, images, train, kind: setting.kind, found: None })
+        let mut variables = store.variables();
+        variables.extend(book_store.variables());
+        Ok(Self { variables, model, book, images, train, kind: setting.kind, found: None })
     }
 
     /// Reconstruction and the sum of the L1 distance and the codebook's loss.
@@ -59,7 +67,7 @@ impl Work for Codec {
     fn run(&mut self) -> Outcome<()> {
         self.found = None;
         let found = if self.train {
-            for (_, variable) in self.store.variables() {
+            for variable in self.variables.values() {
                 let mut gradient = variable.grad();
                 if gradient.defined() {
                     let _ = gradient.f_zero_()?;
@@ -79,9 +87,8 @@ impl Work for Codec {
         let Some((back, loss)) = &self.found else { return Err("nothing was run".into()) };
         let mut out: Tensors = vec![("reconstruction".into(), back.copy()), ("loss".into(), loss.f_view([1])?)];
         if self.train {
-            let variables = self.store.variables();
             for name in GRADIENTS {
-                let variable = variables.get(name).ok_or("the model lacks a variable that is compared")?;
+                let variable = self.variables.get(name).ok_or("the model lacks a variable that is compared")?;
                 out.push((format!("gradient.{name}"), variable.grad()));
             }
         }

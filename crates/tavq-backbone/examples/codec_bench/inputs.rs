@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use tavq_backbone::{Vqgan, VqganConfig};
-use tavq_quant::{Vq, VqConfig};
+use tavq_quant::VqConfig;
 use tavq_torch::write_tensors;
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
@@ -33,15 +33,11 @@ pub(crate) fn write(folder: &Path) -> Outcome<()> {
     std::fs::create_dir_all(folder)?;
     let store = VarStore::new(Device::Cpu);
     Vqgan::new(&store.root(), &config())?;
-    Vq::new(&(store.root() / "quantize"), &codebook(), config().embed_dim)?;
-    let mut model: Tensors = store.variables().into_iter().collect();
-    for (name, value) in &mut model {
-        if name == "quantize.embedding.weight" {
-            // As far apart as latents of the untrained encoder: the choice of a code must not hang on the last bit.
-            let _ = tch::no_grad(|| value.f_normal_(0.0, 1.0))?;
-        }
-    }
+    let model: Tensors = store.variables().into_iter().collect();
     write_tensors(&folder.join("model.safetensors"), &model, &[])?;
+    // As far apart as latents of the untrained encoder: the choice of a code must not hang on the last bit.
+    let codes = Tensor::f_randn([codebook().codes, config().embed_dim], ON)?;
+    write_tensors(&folder.join("codebook.safetensors"), &[("quantize.embedding.weight".into(), codes)], &[])?;
     let images = Tensor::f_rand([IMAGES, 3, 256, 256], ON)? * 2.0 - 1.0;
     write_tensors(&folder.join("images.safetensors"), &[("images".into(), images)], &[])?;
     let mut vectors: Tensors = Vec::new();

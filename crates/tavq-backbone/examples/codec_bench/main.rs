@@ -1,7 +1,7 @@
 //! Times the VQGAN, the online clustered codebook and the nearest-code search, on request; `cargo xtask bench codec` runs it.
 //!
 //! `codec_bench inputs FOLDER` writes what is worked on: weights, images, vectors and codes. `codec_bench serve FOLDER
-//! [cuda [bf16]]` prints one JSON line about itself, then answers each JSON line on its input with one on its output, as
+//! [cpu|cuda [bf16]]` prints one JSON line about itself, then answers each JSON line on its input with one on its output, as
 //! `benches/peers/codec.py` does. Every request names its `solver` and one of three things to do: nothing more, which times it;
 //! `"result": FILE`, which runs once and writes what came out; `"memory": true`, which runs once and tells the peak.
 
@@ -52,9 +52,10 @@ fn main() -> Outcome<()> {
     let (folder, device, kind) = match words.as_slice() {
         ["inputs", folder] => return inputs::write(Path::new(folder)),
         ["serve", folder] => (folder, Device::Cpu, Kind::Float),
+        ["serve", folder, "cpu", "bf16"] => (folder, Device::Cpu, Kind::BFloat16),
         ["serve", folder, "cuda"] => (folder, Device::Cuda(0), Kind::Float),
         ["serve", folder, "cuda", "bf16"] => (folder, Device::Cuda(0), Kind::BFloat16),
-        _ => return Err("usage: codec_bench inputs FOLDER | codec_bench serve FOLDER [cuda [bf16]]".into()),
+        _ => return Err("usage: codec_bench inputs FOLDER | codec_bench serve FOLDER [cpu|cuda [bf16]]".into()),
     };
     let setting = Setting { folder: folder.into(), device, kind };
     say(&json!({ "versions": { "tavq-backbone": env!("CARGO_PKG_VERSION") }, "threads": tch::get_num_threads() }))?;
@@ -92,6 +93,7 @@ impl Setting {
             return Ok(json!({ "status": "done" }));
         }
         if request["memory"] == true {
+            self.warm(work)?;
             return memory(held.as_mut());
         }
         let seconds = self.repeat(request, held.as_mut())?;
@@ -105,6 +107,20 @@ impl Setting {
             Some("nearest") => Box::new(quant::Search::new(self, work)?),
             other => return Err(format!("work.kind: expected codec, cvq or nearest, found {other:?}").into()),
         })
+    }
+
+    /// Runs a small piece of the same work, so that code and buffers that any run takes are resident.
+    fn warm(&self, work: &Value) -> Outcome<()> {
+        let mut small = work.clone();
+        for name in ["vectors", "codes"] {
+            if small[name].is_i64() {
+                small[name] = json!(256);
+            }
+        }
+        if &small != work {
+            self.prepare(&small)?.run()?;
+        }
+        Ok(())
     }
 
     /// Seconds of as many runs as the request allows, at least one.

@@ -35,8 +35,8 @@ impl CvqStep {
         let store = VarStore::new(setting.device);
         let config = CvqConfig { codes: k, anchor, ..CvqConfig::default() };
         let cvq = Cvq::new(&store.root(), &config, dim)?;
-        // A batch of 64 maps, channels first, as an encoder makes it.
-        let latent = vectors(setting, "points", n, dim)?.f_view([64, n / 64, 1, dim])?.f_permute([0, 3, 1, 2])?;
+        // Maps of 16 x 16, channels first, as an encoder makes them.
+        let latent = vectors(setting, "points", n, dim)?.f_view([-1, 16, 16, dim])?.f_permute([0, 3, 1, 2])?;
         let latent = latent.f_contiguous()?.set_requires_grad(true);
         let codes = vectors(setting, "codes", k, dim)?;
         Ok(Self { store, cvq, codes, latent, compared: anchor == Anchor::Closest, loss: None })

@@ -68,7 +68,7 @@ pub(crate) fn page(facts: &Facts<'_>) -> String {
                 cases.iter().flat_map(|(case, timings)| times(case, timings, measured.peak())).collect();
             let held: Vec<Line> = cases.iter().flat_map(|(case, timings)| bytes(case, timings)).collect();
             verdicts.extend(lines.iter().chain(&held).filter_map(|line| line.met));
-            let heads = ["work", "tavq", "GFLOP/s", "of the peak", "beside", "", "ratio", "bar", ""];
+            let heads = ["work", "tavq", "GFLOP/s", "of the peak", "beside", "", "difference", "ratio", "bar", ""];
             tables += &table(&heads, lines.into_iter().map(|line| line.cells));
             if !held.is_empty() {
                 let heads = ["memory of", "tavq", "whole process", "beside", "", "whole process", "ratio", "bar", ""];
@@ -122,12 +122,18 @@ fn times(case: &Case, timings: &[Timing], peak: Option<f64>) -> Vec<Line> {
     let line = |peer: &Timing| {
         let ratio = ours.median().zip(peer.median()).map(|(ours, theirs)| theirs / ours);
         let bar = case.bar.time.filter(|_| fastest.is_some() && peer.median() == fastest);
-        finish(&own, [peer.contender.label(), said(peer)], ratio, bar)
+        finish(&own, [peer.contender.label(), said(peer), gap(peer)], ratio, bar)
     };
     if peers.is_empty() {
-        return vec![finish(&own, ["–".into(), "–".into()], None, None)];
+        return vec![finish(&own, ["–", "–", "–"].map(str::to_owned), None, None)];
     }
     peers.iter().map(line).collect()
+}
+
+/// The largest of the differences to ours.
+fn gap(timing: &Timing) -> String {
+    let gaps = timing.gaps.as_object().into_iter().flatten().filter_map(|(_, gap)| gap.as_f64());
+    gaps.reduce(f64::max).map_or("–".to_owned(), |gap| format!("{gap:.0e}"))
 }
 
 fn bytes(case: &Case, timings: &[Timing]) -> Vec<Line> {
@@ -167,12 +173,20 @@ fn finish<const N: usize>(own: &[String], peer: [String; N], ratio: Option<f64>,
 #[cfg(test)]
 mod tests {
     use super::super::plan::{OURS, groups};
+    use serde_json::json;
+
     use super::*;
 
     fn timing(case: &Case, which: usize, seconds: &[f64], extra: f64) -> Timing {
         let contender = if which == 0 { OURS } else { case.peers[which - 1] };
         let flops = (which == 0).then_some(1e9);
-        Timing { contender, seconds: seconds.into(), memory: Some([1e6, 1e6 + extra]), gaps: Value::Null, flops }
+        Timing {
+            contender,
+            seconds: seconds.into(),
+            memory: Some([1e6, 1e6 + extra]),
+            gaps: json!({ "a": 1e-7, "b": 2e-5 }),
+            flops,
+        }
     }
 
     #[test]
@@ -184,7 +198,8 @@ mod tests {
             Some(2e9),
         );
         assert_eq!(found.iter().map(|line| line.met).collect::<Vec<_>>(), [None, Some(false)]);
-        assert_eq!((&*found[0].cells[2], &*found[0].cells[3], &*found[0].cells[6]), ("0.9", "45 %", "1.09"));
+        assert_eq!((&*found[0].cells[2], &*found[0].cells[3], &*found[0].cells[7]), ("0.9", "45 %", "1.09"));
+        assert_eq!(found[0].cells[6], "2e-5");
         let step = groups(true)[1].cases[0].clone();
         let timings = [timing(&step, 0, &[1.0], 5e6), timing(&step, 1, &[5.0], 60e6)];
         assert_eq!(times(&step, &timings, None)[0].met, Some(true));
