@@ -53,7 +53,8 @@ impl Candidates {
     /// squared distance, or of their cosine.
     pub(crate) fn likely(rows: &Tensor, book: &Codebook, codes: &Tensor) -> Result<Self> {
         let (n, c) = (rows.size()[0], codes.size()[0]);
-        let step = (tile_budget(rows.device()) as i64 / 4 / n).max(1);
+        // Twice the budget: a product of few rows takes twice as long a row.
+        let step = (2 * tile_budget(rows.device()) as i64 / 4 / n).max(1);
         // [D, N], and of each row its squared norm or the inverse of its norm. A code's own norm shifts all of its scores alike.
         let (table, norms) = (rows.f_transpose(0, 1)?, squares(rows)?);
         let norms = match book.distance() {

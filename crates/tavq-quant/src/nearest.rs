@@ -51,8 +51,8 @@ pub fn tile_budget(device: Device) -> usize {
 
 /// Finds the nearest row of `codes` `[K, D]` for every row of `points` `[N, D]`; ties go to the lowest index.
 ///
-/// `budget` bounds the bytes of one tile of scores, or of the codes that are laid out anew at a time (at least one of them). No gradient is recorded.
-/// Fails when the widths differ or `codes` is empty.
+/// `budget` bounds the bytes of one tile of scores, or of the codes that are laid out anew at a time (at least one of them). No
+/// gradient is recorded. Fails when the widths differ or `codes` is empty.
 pub fn nearest(points: &Tensor, codes: &Tensor, distance: Distance, budget: usize) -> Result<Nearest> {
     check_shape("points", points, &[-1, -1])?;
     let dim = points.size()[1];
@@ -65,24 +65,15 @@ pub fn nearest(points: &Tensor, codes: &Tensor, distance: Distance, budget: usiz
 }
 
 fn search(points: &Tensor, codes: &Tensor, distance: Distance, budget: usize) -> Result<Nearest> {
-    let points = points.f_to_kind(Kind::Float)?;
-    let table = Table::new(codes, distance)?;
-    let (scores, indices, squares) = match simd::least(&points, &table, budget)? {
-        Some(found) => found,
-        None => {
-            let (scores, indices) = table.search(&points, budget)?;
-            (scores, indices, squares(&points)?)
-        }
-    };
-    let distances = match distance {
-        Distance::SquaredL2 => scores + squares,
-        Distance::Cosine => scores / squares.f_sqrt()?.f_clamp_min(SMALL)? + 1.0,
-    };
-    Ok(Nearest { indices, distances: distances.f_clamp_min(0.0)? })
+    let (points, codes) = (points.f_to_kind(Kind::Float)?, codes.f_to_kind(Kind::Float)?);
+    match simd::nearest(&points, &codes, distance, budget)? {
+        Some(found) => Ok(found),
+        None => Table::new(&codes, distance)?.nearest(&points, distance, budget),
+    }
 }
 
 /// Lower bound of a norm that is divided by, as in `torch.nn.functional.normalize`.
-const SMALL: f64 = 1e-12;
+pub(crate) const SMALL: f64 = 1e-12;
 
 /// Rows and columns of a tile of at most `budget` bytes: all codes side by side where they leave room for
 /// many points, else roughly square, since a narrow tile reads the codes once for each few points.
@@ -94,29 +85,39 @@ fn tile(n: i64, k: i64, budget: usize) -> (i64, i64) {
     (rows, k.min((cells / rows).max(1)))
 }
 
-/// The codes, prepared so that a score is one product and one sum: `points * (codes * scale)ᵀ + offset`, least is nearest.
-pub(crate) struct Table {
-    /// `[K, D]`.
-    pub(crate) codes: Tensor,
-    /// `[K]`.
-    pub(crate) scale: Tensor,
-    /// `[K]`: squared norms, which the cosine does not need.
-    pub(crate) offset: Option<Tensor>,
+/// The codes, prepared so that a score is one product and one sum: `points * table + offset`, least is nearest.
+struct Table {
+    /// `[D, K]`.
+    table: Tensor,
+    /// `[1, K]`: squared norms, which the cosine does not need.
+    offset: Option<Tensor>,
 }
 
 impl Table {
     fn new(codes: &Tensor, distance: Distance) -> Result<Self> {
-        let codes = codes.f_to_kind(Kind::Float)?;
-        let squares = squares(&codes)?;
-        let (scale, offset) = match distance {
-            Distance::SquaredL2 => (squares.f_full_like(-2.0)?, Some(squares)),
-            Distance::Cosine => (squares.f_sqrt()?.f_clamp_min_(SMALL)?.f_reciprocal_()?.f_neg_()?, None),
+        let squares = squares(codes)?;
+        let (table, offset) = match distance {
+            Distance::SquaredL2 => (codes * -2.0, Some(squares.f_unsqueeze(0)?)),
+            Distance::Cosine => {
+                let norms = squares.f_sqrt()?.f_clamp_min_(SMALL)?.f_unsqueeze(1)?;
+                (codes.f_div(&norms)?.f_neg_()?, None)
+            }
         };
-        Ok(Self { codes, scale, offset })
+        Ok(Self { table: table.f_transpose(0, 1)?, offset })
+    }
+
+    fn nearest(&self, points: &Tensor, distance: Distance, budget: usize) -> Result<Nearest> {
+        let (scores, indices) = self.search(points, budget)?;
+        let squares = squares(points)?;
+        let distances = match distance {
+            Distance::SquaredL2 => scores + squares,
+            Distance::Cosine => scores / squares.f_sqrt()?.f_clamp_min_(SMALL)? + 1.0,
+        };
+        Ok(Nearest { indices, distances: distances.f_clamp_min(0.0)? })
     }
 
     fn count(&self) -> i64 {
-        self.codes.size()[0]
+        self.table.size()[1]
     }
 
     /// Least score and its code for each point, tile by tile.
@@ -141,10 +142,9 @@ impl Table {
         let mut best: Option<(Tensor, Tensor)> = None;
         for start in (0..self.count()).step_by(cols as usize) {
             let width = cols.min(self.count() - start);
-            let scale = self.scale.f_narrow(0, start, width)?.f_unsqueeze(1)?;
-            let table = self.codes.f_narrow(0, start, width)?.f_mul(&scale)?.f_transpose(0, 1)?;
+            let table = self.table.f_narrow(1, start, width)?;
             let scores = match &self.offset {
-                Some(offset) => offset.f_narrow(0, start, width)?.f_addmm(points, &table)?,
+                Some(offset) => offset.f_narrow(1, start, width)?.f_addmm(points, &table)?,
                 None => points.f_mm(&table)?,
             };
             let (score, index) = scores.f_min_dim(1, false)?;
@@ -175,16 +175,18 @@ mod tests {
     fn tiles_and_registers_find_the_same() {
         for distance in [Distance::SquaredL2, Distance::Cosine] {
             for (n, k, dim) in [(1, 1, 1), (3, 13, 2), (33, 12, 1), (700, 95, 3), (70, 700, 17), (600, 5, 300)] {
-                let (points, table) = (whole(n, dim), Table::new(&whole(k, dim), distance).unwrap());
-                let tiled = [400, 5000, 1 << 20].map(|budget| table.search(&points, budget).unwrap());
-                for kernel in simd::Kernel::available() {
-                    for (budget, (tiled, at)) in [0, 3000, 1 << 20].into_iter().zip(&tiled) {
-                        let found = simd::least_by(&kernel, &points, &table, budget).unwrap();
-                        let (scores, indices, norms) = found.unwrap();
-                        assert_eq!(norms, squares(&points).unwrap());
-                        assert!(scores.allclose(tiled, 1e-5, 1e-5, false), "{distance:?} {n} {k} {dim}");
+                let (points, codes) = (whole(n, dim), whole(k, dim));
+                let table = Table::new(&codes, distance).unwrap();
+                for budget in [400, 5000, 1 << 20] {
+                    let tiled = table.nearest(&points, distance, budget).unwrap();
+                    for kernel in simd::Kernel::available() {
+                        let found = simd::nearest_by(&kernel, &points, &codes, distance, budget).unwrap().unwrap();
+                        assert!(
+                            found.distances.allclose(&tiled.distances, 1e-5, 1e-5, false),
+                            "{distance:?} {n} {k} {dim}"
+                        );
                         // Cosines of whole numbers round.
-                        assert!(distance == Distance::Cosine || indices == *at, "{n} {k} {dim}");
+                        assert!(distance == Distance::Cosine || found.indices == tiled.indices, "{n} {k} {dim}");
                     }
                 }
             }

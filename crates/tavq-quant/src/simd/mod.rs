@@ -13,7 +13,7 @@ use std::sync::{Mutex, PoisonError};
 use tch::{Device, Kind, Tensor};
 
 use crate::Result;
-use crate::nearest::Table;
+use crate::nearest::{Distance, Nearest, SMALL};
 
 /// What the loop needs to know of an instruction set.
 pub(crate) struct Kernel {
@@ -56,38 +56,51 @@ const CHUNK: usize = 512;
 /// Products below which starting threads costs more than they save.
 const ALONE: usize = 1 << 22;
 
-/// The least score of each of the points `[N, D]`, its code, the lowest of equal ones, and the point's squared norm: `[N]` f32,
-/// `[N]` int64 and `[N]` f32. None where there is no kernel for it. Codes are packed `budget` bytes at a time.
-pub(crate) fn least(points: &Tensor, table: &Table, budget: usize) -> Result<Option<Found>> {
+/// The search of [`crate::nearest`] by the best kernel, for contiguous or other f32 points and codes; None where there is no
+/// kernel for them. Codes are packed `budget` bytes at a time.
+pub(crate) fn nearest(points: &Tensor, codes: &Tensor, distance: Distance, budget: usize) -> Result<Option<Nearest>> {
     match Kernel::available().first() {
-        Some(kernel) => least_by(kernel, points, table, budget),
+        Some(kernel) => nearest_by(kernel, points, codes, distance, budget),
         None => Ok(None),
     }
 }
 
-type Found = (Tensor, Tensor, Tensor);
-
-/// Like [`least`], by one of the kernels that this processor has.
-pub(crate) fn least_by(kernel: &Kernel, points: &Tensor, table: &Table, budget: usize) -> Result<Option<Found>> {
-    if [points, &table.codes].iter().any(|t| t.device() != Device::Cpu || t.kind() != Kind::Float) {
+/// Like [`nearest`], by one of the kernels that this processor has.
+///
+/// Nothing here runs on libtorch's threads: those that have nothing to do spin for a while, on the cores that ours need.
+pub(crate) fn nearest_by(
+    kernel: &Kernel,
+    points: &Tensor,
+    codes: &Tensor,
+    distance: Distance,
+    budget: usize,
+) -> Result<Option<Nearest>> {
+    if [points, codes].iter().any(|t| t.device() != Device::Cpu || t.kind() != Kind::Float) {
         return Ok(None);
     }
-    let (codes, dim) = (table.codes.size()[0], table.codes.size()[1] as usize);
-    if dim == 0 || codes >= i64::from(i32::MAX) {
+    let (count, dim) = (codes.size()[0], codes.size()[1] as usize);
+    if dim == 0 || count >= i64::from(i32::MAX) {
         return Ok(None);
     }
-    let (points, codes) = (points.f_contiguous()?, table.codes.f_contiguous()?);
-    let (points, codes, scale) = (values(&points), values(&codes), values(&table.scale));
-    let offsets = table.offset.as_ref().map_or_else(|| vec![0.0; scale.len()], |offset| values(offset).to_vec());
+    let (points, codes) = (points.f_contiguous()?, codes.f_contiguous()?);
+    let (points, codes) = (values(&points), values(&codes));
     let n = points.len() / dim;
-    let mut out = Out { scores: &mut vec![f32::INFINITY; n], codes: &mut vec![0; n], squares: &mut vec![0.0; n] };
+    let (mut scores, mut found, mut squares) = (vec![f32::INFINITY; n], vec![0; n], vec![0.0; n]);
+    let mut out = Out { scores: &mut scores, codes: &mut found, squares: &mut squares };
     let block = (budget / (4 * dim * kernel.codes)).max(1) * kernel.codes;
-    let blocks = codes.chunks(block * dim).zip(scale.chunks(block)).zip(offsets.chunks(block));
-    for (b, ((codes, scale), offsets)) in blocks.enumerate() {
-        Packed::new(kernel, codes, scale, offsets, dim, b * block).search(kernel, points, &mut out);
+    for (b, codes) in codes.chunks(block * dim).enumerate() {
+        Packed::new(kernel, codes, distance, dim, b * block).search(kernel, points, &mut out);
     }
-    let found = Tensor::f_from_slice(out.codes)?.f_to_kind(Kind::Int64)?;
-    Ok(Some((Tensor::f_from_slice(out.scores)?, found, Tensor::f_from_slice(out.squares)?)))
+    for (score, square) in scores.iter_mut().zip(&squares) {
+        let far = match distance {
+            Distance::SquaredL2 => *score + square,
+            Distance::Cosine => *score / square.sqrt().max(SMALL as f32) + 1.0,
+        };
+        // Not `max`, which would hide that it is not a number.
+        *score = if far < 0.0 { 0.0 } else { far };
+    }
+    let found: Vec<i64> = found.into_iter().map(i64::from).collect();
+    Ok(Some(Nearest { indices: Tensor::f_from_slice(&found)?, distances: Tensor::f_from_slice(&scores)? }))
 }
 
 /// Where the results of some points go.
@@ -120,20 +133,26 @@ struct Packed {
 }
 
 impl Packed {
-    /// From codes `[K, D]`, each of them scaled.
-    fn new(kernel: &Kernel, table: &[f32], scale: &[f32], offsets: &[f32], dim: usize, first: usize) -> Self {
-        let (k, width) = (table.len() / dim, kernel.codes);
-        let mut codes = vec![0.0; k.div_ceil(width) * width * dim];
-        let groups = codes.chunks_exact_mut(width * dim).zip(table.chunks(width * dim).zip(scale.chunks(width)));
-        for (group, (rows, scale)) in groups {
-            for (r, (row, scale)) in rows.chunks_exact(dim).zip(scale).enumerate() {
+    /// From codes `[K, D]`, so that a score is `point . code + offset`: the squared distance less the point's squared norm, or
+    /// the cosine's negative times the point's norm.
+    fn new(kernel: &Kernel, table: &[f32], distance: Distance, dim: usize, first: usize) -> Self {
+        let width = kernel.codes;
+        let padded = (table.len() / dim).div_ceil(width) * width;
+        let (mut codes, mut offsets) = (vec![0.0; padded * dim], vec![f32::INFINITY; padded]);
+        let groups = codes.chunks_exact_mut(width * dim).zip(offsets.chunks_exact_mut(width));
+        for ((group, offsets), rows) in groups.zip(table.chunks(width * dim)) {
+            for (r, (row, offset)) in rows.chunks_exact(dim).zip(offsets).enumerate() {
+                let square = sum_of_squares(row);
+                let scale = match distance {
+                    Distance::SquaredL2 => -2.0,
+                    Distance::Cosine => -1.0 / square.sqrt().max(SMALL as f32),
+                };
+                *offset = if distance == Distance::SquaredL2 { square } else { 0.0 };
                 for (at, value) in row.iter().enumerate() {
                     group[at * width + r] = scale * value;
                 }
             }
         }
-        let mut offsets = offsets.to_vec();
-        offsets.resize(k.div_ceil(width) * width, f32::INFINITY);
         Self { dim, codes, offsets, first }
     }
 
