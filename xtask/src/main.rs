@@ -66,14 +66,14 @@ enum Task {
         #[arg(long)]
         pure: bool,
     },
-    /// Run the benchmarks, or one of them; `ot` and `text` compare with other libraries and write docs/benchmarks/NAME.md
+    /// Run the benchmarks, or one of them; `codec`, `ot` and `text` compare with other libraries and write docs/benchmarks/NAME.md
     Bench {
         /// The benchmark's name
         name: Option<String>,
-        /// With `ot` and `text`: small sizes and few turns; the page goes into the build folder
+        /// With `codec`, `ot` and `text`: small sizes and few turns; the page goes into the build folder
         #[arg(long)]
         quick: bool,
-        /// With `ot` and `text`: only our own crates
+        /// With `codec`, `ot` and `text`: only our own crates
         #[arg(long)]
         no_peers: bool,
         /// With `ot`: only this group of cases
@@ -82,6 +82,9 @@ enum Task {
         /// With `text`: these texts (JSON lines with a field `text`) instead of the embedded descriptions
         #[arg(long, value_name = "FILE")]
         texts: Option<PathBuf>,
+        /// With `codec`: on a GPU (`cuda`), in f32 and bf16
+        #[arg(long, value_name = "DEVICE", value_parser = ["cuda"])]
+        device: Option<String>,
         /// More arguments for criterion, after `--`
         #[arg(last = true)]
         rest: Vec<OsString>,
@@ -132,15 +135,22 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Setup { cuda } => setup::setup(cuda)?,
         Task::Train { study, rest } => return train(study, &rest),
         Task::Test { pure } => return Ok(code(checks::test(pure))),
-        Task::Bench { name, quick, no_peers, group, texts, rest } => match name.as_deref() {
-            Some("ot") if rest.is_empty() && texts.is_none() => bench::ot::run(&bench::ot::Options { quick, no_peers, group })?,
-            Some("text") if rest.is_empty() && group.is_none() => {
+        Task::Bench { name, quick, no_peers, group, texts, device, rest } => match name.as_deref() {
+            Some("codec") if rest.is_empty() && group.is_none() && texts.is_none() => {
+                bench::codec::run(&bench::codec::Options { quick, no_peers, cuda: device.is_some() })?;
+            }
+            Some("ot") if rest.is_empty() && texts.is_none() && device.is_none() => {
+                bench::ot::run(&bench::ot::Options { quick, no_peers, group })?;
+            }
+            Some("text") if rest.is_empty() && group.is_none() && device.is_none() => {
                 bench::text::run(&bench::text::Options { quick, no_peers, texts })?;
             }
-            name if !quick && !no_peers && group.is_none() && texts.is_none() => return criterion(name, &rest),
+            name if !quick && !no_peers && group.is_none() && texts.is_none() && device.is_none() => {
+                return criterion(name, &rest);
+            }
             _ => bail!(BadInput(
-                "--quick and --no-peers belong to `bench ot` and `bench text`, --group to `ot`, --texts to `text`, arguments \
-                 behind -- to `cargo bench`"
+                "--quick and --no-peers belong to `bench codec`, `bench ot` and `bench text`, --device to `codec`, --group to \
+                 `ot`, --texts to `text`, arguments behind -- to `cargo bench`"
                     .into()
             )),
         },

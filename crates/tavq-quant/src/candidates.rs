@@ -10,7 +10,7 @@ use tch::{Kind, Tensor};
 
 use crate::Result;
 use crate::codebook::Codebook;
-use crate::nearest::{Distance, nearest, tile_budget};
+use crate::nearest::{Distance, nearest, squares, tile_budget};
 
 const POWER: f64 = -32.0;
 /// Costs are clamped to this range, whose 32nd powers an f64 holds.
@@ -65,12 +65,35 @@ impl Candidates {
     /// squared distance, or of their cosine.
     pub(crate) fn likely(rows: &Tensor, book: &Codebook, codes: &Tensor) -> Result<Self> {
         let (n, c) = (rows.size()[0], codes.size()[0]);
-        let step = (tile_budget(rows.device()) as i64 / 4 / n).max(1);
+        // Twice the budget: a product of few rows takes twice as long a row.
+        let step = (2 * tile_budget(rows.device()) as i64 / 4 / n).max(1);
+        // [D, N], and of each row its squared norm or the inverse of its norm. A code's own norm shifts all of its scores alike.
+        let (table, norms) = (rows.f_transpose(0, 1)?, squares(rows)?);
+        let norms = match book.distance() {
+            Distance::SquaredL2 => norms,
+            Distance::Cosine => norms.f_sqrt()?.f_clamp_min_(1e-12)?.f_reciprocal_()?,
+        };
+        // One block of memory for all tiles.
+        let tile = Tensor::f_empty([step.min(c), n], (Kind::Float, rows.device()))?;
         let mut picks = Vec::new();
         for start in (0..c).step_by(step as usize) {
             let part = codes.f_narrow(0, start, step.min(c - start))?;
-            let scores = similarity(&book.weight().detach().f_index_select(0, &part)?, rows, book.distance())?;
-            picks.push(draw(&scores.f_softmax(1, Kind::Float)?)?);
+            let from = book.weight().detach().f_index_select(0, &part)?;
+            let mut scores = tile.f_narrow(0, 0, part.size()[0])?;
+            let _ = match book.distance() {
+                Distance::SquaredL2 => {
+                    let _ = (from * 2.0).f_mm_out(&scores, &table)?;
+                    let _ = scores.f_sub_(&norms)?;
+                    scores.f_sub_(&scores.f_amax([1i64].as_slice(), true)?)?
+                }
+                // A cosine's exponential overflows nothing.
+                Distance::Cosine => {
+                    let _ = normalised(&from)?.f_mm_out(&scores, &table)?;
+                    scores.f_mul_(&norms)?
+                }
+            };
+            let _ = scores.f_exp_()?;
+            picks.push(draw(&mut scores)?);
         }
         let vectors = rows.f_index_select(0, &Tensor::f_cat(&picks, 0)?)?;
         Ok(Self { codes: Some(codes.shallow_clone()), vectors, cost: lots(rows, c)? })
@@ -79,10 +102,10 @@ impl Candidates {
     /// `[K]` and `[K, D]`, f64: weights and weighted vectors, which may be summed; zero at codes without a candidate.
     pub(crate) fn enter(self, book: &Codebook) -> Result<[Tensor; TENSORS]> {
         let weights = self.cost.f_clamp(COST.0, COST.1)?.f_pow_tensor_scalar(POWER)?;
-        let weighted = self.vectors.f_to_kind(Kind::Double)? * weights.f_unsqueeze(1)?;
+        let weighted = self.vectors.f_to_kind(Kind::Double)?.f_mul_(&weights.f_unsqueeze(1)?)?;
         let Some(codes) = self.codes else { return Ok([weights, weighted]) };
-        let [none, nothing] = Self::none(book)?;
-        Ok([none.f_index_copy(0, &codes, &weights)?, nothing.f_index_copy(0, &codes, &weighted)?])
+        let [mut none, mut nothing] = Self::none(book)?;
+        Ok([none.f_index_copy_(0, &codes, &weights)?, nothing.f_index_copy_(0, &codes, &weighted)?])
     }
 
     /// `[C, D]`, f32: the vectors.
@@ -104,12 +127,12 @@ pub(crate) fn winners(weights: &Tensor, weighted: &Tensor, others: &Tensor) -> R
     Ok(vectors.f_where_self(&weights.f_gt(0.0)?, others)?)
 }
 
-/// For each row of weights `[C, N]` an index drawn by them, `[C]`, int64, never one of weight 0. One random number a
-/// row: `multinomial` takes one, and a logarithm, a weight.
-fn draw(weights: &Tensor) -> Result<Tensor> {
-    let (c, n) = (weights.size()[0], weights.size()[1]);
-    let sums = weights.f_cumsum(1, Kind::Float)?;
-    let lot = Tensor::f_rand([c, 1], (Kind::Float, weights.device()))? * sums.f_narrow(1, n - 1, 1)?;
+/// For each row of weights `[C, N]`, which are overwritten, an index drawn by them, `[C]`, int64, never one of weight 0. One
+/// random number a row: `multinomial` takes one, and a logarithm, a weight.
+fn draw(weights: &mut Tensor) -> Result<Tensor> {
+    let (c, n, device) = (weights.size()[0], weights.size()[1], weights.device());
+    let sums = weights.f_cumsum_(1, Kind::Float)?;
+    let lot = Tensor::f_rand([c, 1], (Kind::Float, device))? * sums.f_narrow(1, n - 1, 1)?;
     // The product may round up to the last sum, which no sum exceeds.
     let found = lot.f_searchsorted(&sums, false, true, "right", None::<&Tensor>)?;
     Ok(found.f_clamp_max(n - 1)?.f_view([-1])?)
@@ -126,9 +149,8 @@ fn lots(rows: &Tensor, codes: i64) -> Result<Tensor> {
 pub(crate) fn similarity(codes: &Tensor, rows: &Tensor, distance: Distance) -> Result<Tensor> {
     match distance {
         Distance::SquaredL2 => {
-            let squares = |t: &Tensor| (t * t).f_sum_dim_intlist([1].as_slice(), true, Kind::Float);
             let scores = codes.f_mm(&rows.f_transpose(0, 1)?)? * 2.0;
-            Ok(scores - squares(codes)? - squares(rows)?.f_transpose(0, 1)?)
+            Ok(scores - squares(codes)?.f_unsqueeze(1)? - squares(rows)?.f_unsqueeze(0)?)
         }
         Distance::Cosine => Ok(normalised(codes)?.f_mm(&normalised(rows)?.f_transpose(0, 1)?)?),
     }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, nn};
 
 use crate::candidates::{self, Candidates, winners};
-use crate::codebook::{Codebook, histogram, rows};
+use crate::codebook::{Assigned, Codebook, histogram, rows};
 use crate::config::{check_codes, check_range, out_of_range};
 use crate::contrastive;
 use crate::estimator::Gradient;
@@ -117,6 +117,21 @@ impl Cvq {
         Ok((prob * slope - 1e-3).f_exp()?)
     }
 
+    /// Mean squared distance that moves the codes only, of the given value. Its gradient is formed at once, so that the graph
+    /// holds `[K, D]` and not the vectors.
+    fn codebook_term(&self, found: &Assigned, value: &Tensor) -> Result<Tensor> {
+        let weight = self.book.weight();
+        let slope = tch::no_grad(|| -> Result<Tensor> {
+            let apart = rows(&found.codes.f_sub(&found.latent)?)?;
+            let indices = found.indices.f_view([-1])?;
+            let sums = Tensor::f_embedding_dense_backward(&apart, &indices, self.codes(), -1, false)?;
+            Ok(sums * (2.0 / apart.numel().max(1) as f64))
+        })?;
+        // Carries `slope` to the codes; its own value is subtracted again.
+        let carrier = (weight * slope).f_sum(Kind::Float)?;
+        Ok(value + (&carrier - carrier.detach()))
+    }
+
     /// Codes that the next update may move, `[C]`, int64. Use falls by the decay at most, so a code whose pull would be
     /// lost in f32 even then needs no anchor; after the first steps that is nearly all of them.
     fn pulled(&self) -> Result<Tensor> {
@@ -132,11 +147,12 @@ impl Quantizer for Cvq {
 
     fn quantize(&self, latent: &Tensor, train: bool) -> Result<Quantized> {
         let found = self.book.assign(latent)?;
-        let mut loss = found.commitment()? * self.config.beta + found.codebook_term()?;
+        let apart = found.commitment()?;
+        let mut loss = &apart * self.config.beta + self.codebook_term(&found, &apart.detach())?;
         if train && self.config.contrastive > 0.0 {
             let vectors = rows(&found.latent.detach())?;
-            let apart = contrastive::loss(&self.book, &vectors, self.config.temperature)? * self.config.contrastive;
-            loss = loss.f_add(&apart)?;
+            let pushed = contrastive::loss(&self.book, &vectors, self.config.temperature)? * self.config.contrastive;
+            loss = loss.f_add(&pushed)?;
         }
         Ok(Quantized { latent: found.pass(self.config.gradient, latent)?, indices: found.indices, loss })
     }

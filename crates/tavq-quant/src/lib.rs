@@ -22,6 +22,7 @@ mod lfq;
 mod nearest;
 mod pool;
 mod residual;
+mod simd;
 mod simvq;
 mod start;
 mod usage;

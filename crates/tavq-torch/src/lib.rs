@@ -16,6 +16,6 @@ pub use collective::{Collective, Solo, collective_laws};
 pub use determinism::{deterministic, seed_from, set_deterministic};
 pub use files::{write_atomic, write_folder_atomic};
 pub use load::{load_parts, load_variables};
-pub use memory::peak_memory;
+pub use memory::{keep_freed_memory, peak_memory, return_freed_memory};
 pub use shape::{ShapeError, check_shape};
 pub use tensors::{FileError, TensorFile, listed, write_tensors};

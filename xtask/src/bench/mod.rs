@@ -1,8 +1,9 @@
-//! Benchmarks beside other libraries: `cargo xtask bench ot` and `cargo xtask bench text`.
+//! Benchmarks beside other libraries: `cargo xtask bench codec`, `ot` and `text`.
 //!
 //! Contenders take turns, case by case, so that whatever else the machine does falls on all of them alike; each program
 //! stays up meanwhile, so that starting and compiling cost nothing that is counted.
 
+pub(crate) mod codec;
 pub(crate) mod ot;
 pub(crate) mod text;
 
@@ -52,6 +53,16 @@ pub(crate) fn describe_versions(said: &[Value]) -> String {
     ask("rustc", &["--version"], "");
     ask("git", &["rev-parse", "--short", "HEAD"], "commit ");
     parts.join(", ")
+}
+
+pub(crate) fn least(values: &[f64]) -> Option<f64> {
+    values.iter().copied().min_by(f64::total_cmp)
+}
+
+pub(crate) fn median(values: &[f64]) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied()
 }
 
 #[cfg(test)]

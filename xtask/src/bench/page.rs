@@ -26,6 +26,15 @@ pub(crate) fn time(seconds: f64) -> String {
     format!("{value:.digits$} {unit}")
 }
 
+/// What became of a bar.
+pub(crate) fn verdict(met: Option<bool>) -> &'static str {
+    match met {
+        Some(true) => "met",
+        Some(false) => "**missed**",
+        None => "",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -18,6 +18,7 @@ pub(crate) struct Peers {
     requirements: &'static str,
 }
 
+pub(crate) const CODEC: Peers = Peers { name: "peers-codec", requirements: "requirements-codec.txt" };
 pub(crate) const OT: Peers = Peers { name: "peers-ot", requirements: "requirements-ot.txt" };
 pub(crate) const TEXT: Peers = Peers { name: "peers-text", requirements: "requirements-text.txt" };
 

@@ -55,6 +55,38 @@ impl Drop for Program {
     }
 }
 
+/// The programs of a mode, each started when it is first asked.
+pub(crate) struct Programs<W> {
+    running: Vec<(W, Program)>,
+    /// What programs said of themselves.
+    pub(crate) versions: Vec<Value>,
+}
+
+impl<W: Copy + PartialEq> Programs<W> {
+    pub(crate) fn new() -> Self {
+        Self { running: Vec::new(), versions: Vec::new() }
+    }
+
+    /// The program of `who`, which `command` starts.
+    pub(crate) fn get(&mut self, who: W, command: impl FnOnce() -> Result<Command>) -> Result<&mut Program> {
+        let place = match self.running.iter().position(|(other, _)| *other == who) {
+            Some(place) => place,
+            None => {
+                let program = Program::start(&mut command()?)?;
+                self.versions.push(program.hello["versions"].clone());
+                self.running.push((who, program));
+                self.running.len() - 1
+            }
+        };
+        Ok(&mut self.running[place].1)
+    }
+
+    /// Ends the program of `who`, so that it starts anew.
+    pub(crate) fn end(&mut self, who: W) {
+        self.running.retain(|(other, _)| *other != who);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

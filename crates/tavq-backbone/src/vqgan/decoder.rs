@@ -46,8 +46,7 @@ impl Decoder {
         for (stage, double) in &self.up {
             h = stage.forward(h, train)?;
             if let Some(double) = double {
-                let size = h.size();
-                h = double.forward(&h.f_upsample_nearest2d([size[2] * 2, size[3] * 2], None, None)?)?;
+                h = double.doubled(&h)?;
             }
         }
         self.conv_out.forward(&self.norm_out.swish(&h)?)

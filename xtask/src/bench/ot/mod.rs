@@ -80,7 +80,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             limits = session.limits()?;
         }
         measured.push(measure(&mut session, mode, &groups, &mut settings)?);
-        versions.append(&mut session.versions);
+        versions.append(&mut session.programs.versions);
         // After each mode, so that a run that is interrupted leaves what it has measured.
         let (versions, limits) = (describe_versions(&versions), limits.clone());
         let facts = Facts { machine: machine(), versions, command: options.command(), limits };

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::plan::{Case, Contender, Who, Work};
 use super::verdict::Timing;
 use crate::bench::mode::Mode;
-use crate::bench::program::Program;
+use crate::bench::program::{Program, Programs};
 
 /// Where everything lies and how long things may take.
 pub(crate) struct Bench {
@@ -40,6 +40,25 @@ impl Bench {
     pub(crate) fn limit(&self) -> f64 {
         if self.quick { 10.0 } else { 30.0 }
     }
+
+    fn command(&self, who: Who, mode: Mode) -> Result<Command> {
+        let words: Vec<OsString> = if who == Who::Ours {
+            vec![self.binary.clone().into(), "serve".into(), self.folder.clone().into()]
+        } else {
+            let (python, script) = self.peers.clone().context("no peers")?;
+            let library = who.name().to_lowercase();
+            vec![python.into(), script.into(), self.folder.clone().into(), library.into()]
+        };
+        let mut command = mode.command(words);
+        command.stderr(Stdio::inherit());
+        if mode.threads == 1 {
+            command.env("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1");
+        } else {
+            command.env_remove("XLA_FLAGS");
+        }
+        command.env("JAX_PLATFORMS", "cpu").env("KEOPS_CACHE_FOLDER", self.folder.join("keops"));
+        Ok(command)
+    }
 }
 
 /// What peers were tuned to, by case and contender: the search is made once for all modes.
@@ -50,14 +69,12 @@ pub(crate) struct Settings(HashMap<(String, String), Value>);
 pub(crate) struct Session<'a> {
     bench: &'a Bench,
     mode: Mode,
-    programs: Vec<(Who, Program)>,
-    /// What programs said of themselves.
-    pub(crate) versions: Vec<Value>,
+    pub(crate) programs: Programs<Who>,
 }
 
 impl<'a> Session<'a> {
     pub(crate) fn new(bench: &'a Bench, mode: Mode) -> Self {
-        Self { bench, mode, programs: Vec::new(), versions: Vec::new() }
+        Self { bench, mode, programs: Programs::new() }
     }
 
     /// What the machine allows, as ot-bench measures it.
@@ -69,7 +86,7 @@ impl<'a> Session<'a> {
     pub(crate) fn run(&mut self, case: &Case, settings: &mut Settings) -> Result<Vec<Timing>> {
         if case.input.starts_with("cube-") {
             // A peak of memory is one of a whole process.
-            self.programs.retain(|(who, _)| *who != Who::Ours);
+            self.programs.end(Who::Ours);
         }
         let with_peers = self.bench.peers.is_some();
         let contenders = case.contenders().into_iter().filter(|c| with_peers || c.who == Who::Ours);
@@ -117,35 +134,8 @@ impl<'a> Session<'a> {
     }
 
     fn program(&mut self, who: Who) -> Result<&mut Program> {
-        let place = match self.programs.iter().position(|(other, _)| *other == who) {
-            Some(place) => place,
-            None => {
-                let program = Program::start(&mut self.command(who)?)?;
-                self.versions.push(program.hello["versions"].clone());
-                self.programs.push((who, program));
-                self.programs.len() - 1
-            }
-        };
-        Ok(&mut self.programs[place].1)
-    }
-
-    fn command(&self, who: Who) -> Result<Command> {
-        let words: Vec<OsString> = if who == Who::Ours {
-            vec![self.bench.binary.clone().into(), "serve".into(), self.bench.folder.clone().into()]
-        } else {
-            let (python, script) = self.bench.peers.clone().context("no peers")?;
-            let library = who.name().to_lowercase();
-            vec![python.into(), script.into(), self.bench.folder.clone().into(), library.into()]
-        };
-        let mut command = self.mode.command(words);
-        command.stderr(Stdio::inherit());
-        if self.mode.threads == 1 {
-            command.env("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1");
-        } else {
-            command.env_remove("XLA_FLAGS");
-        }
-        command.env("JAX_PLATFORMS", "cpu").env("KEOPS_CACHE_FOLDER", self.bench.folder.join("keops"));
-        Ok(command)
+        let (bench, mode) = (self.bench, self.mode);
+        self.programs.get(who, || bench.command(who, mode))
     }
 }
 

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::plan::{Case, Comparison, Contender, Work};
+use crate::bench::{least, median};
 
 /// What one contender needed in one case, over all rounds.
 #[derive(Debug, Clone)]
@@ -67,16 +68,6 @@ impl Timing {
         answer["median"] = json!(self.seconds(work).map(|found| found[1]));
         answer
     }
-}
-
-pub(crate) fn least(values: &[f64]) -> Option<f64> {
-    values.iter().copied().min_by(f64::total_cmp)
-}
-
-pub(crate) fn median(values: &[f64]) -> Option<f64> {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied()
 }
 
 /// One line of a table of comparisons.

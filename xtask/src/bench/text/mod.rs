@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use self::plan::{Case, Contender, Who};
 use super::mode::{Mode, modes};
-use super::program::Program;
+use super::program::{Program, Programs};
 use super::{describe_versions, machine, peers};
 use crate::error::BadInput;
 use crate::setup::Environment;
@@ -85,11 +85,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
     let (mut versions, mut measured, mut longs) = (Vec::new(), Vec::new(), Vec::new());
     for (k, mode) in modes().into_iter().enumerate() {
-        let mut session = Session { bench: &bench, mode, programs: Vec::new(), versions: Vec::new() };
+        let mut session = Session { bench: &bench, mode, programs: Programs::new() };
         let cases = if k == 0 { plan::splitting() } else { Vec::new() }.into_iter().chain(plan::encoding());
         let timings = cases.map(|case| Ok((case.clone(), session.run(&case)?))).collect::<Result<_>>()?;
         measured.push(Measured { mode, cases: timings });
-        versions.append(&mut session.versions);
+        versions.append(&mut session.programs.versions);
         if k == 0 {
             longs = bench.longs(mode)?;
         }
@@ -189,9 +189,7 @@ impl Bench {
 struct Session<'a> {
     bench: &'a Bench,
     mode: Mode,
-    programs: Vec<(Who, Program)>,
-    /// What programs said of themselves.
-    versions: Vec<Value>,
+    programs: Programs<Who>,
 }
 
 impl Session<'_> {
@@ -234,16 +232,8 @@ impl Session<'_> {
     }
 
     fn program(&mut self, who: Who) -> Result<&mut Program> {
-        let place = match self.programs.iter().position(|(other, _)| *other == who) {
-            Some(place) => place,
-            None => {
-                let program = Program::start(&mut self.bench.command(who, self.mode)?)?;
-                self.versions.push(program.hello["versions"].clone());
-                self.programs.push((who, program));
-                self.programs.len() - 1
-            }
-        };
-        Ok(&mut self.programs[place].1)
+        let (bench, mode) = (self.bench, self.mode);
+        self.programs.get(who, || bench.command(who, mode))
     }
 }
 

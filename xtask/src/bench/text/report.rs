@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::plan::Case;
 use super::{Long, Measured, Timing};
-use crate::bench::page::{table, time};
+use crate::bench::page::{table, time, verdict};
 
 pub(crate) struct Facts<'a> {
     pub(crate) command: String,
@@ -80,14 +80,6 @@ fn lines(case: &Case, timings: &[Timing], one_core: bool) -> Vec<Line> {
         Line { cells, met }
     });
     floor.into_iter().chain(peers.iter().map(line)).collect()
-}
-
-fn verdict(met: Option<bool>) -> &'static str {
-    match met {
-        Some(true) => "met",
-        Some(false) => "**missed**",
-        None => "",
-    }
 }
 
 /// Time and memory of long texts.

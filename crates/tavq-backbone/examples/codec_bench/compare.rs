@@ -1,0 +1,40 @@
+//! How far two results of one piece of work lie apart.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+use tavq_torch::TensorFile;
+use tch::{Kind, Tensor};
+
+use crate::quant::Search;
+use crate::{Outcome, Setting};
+
+/// Largest difference of each tensor of the file `one` to that in `other`: of gradients and distances as a share of the
+/// largest entry, of indices as [`Search::apart`] of what they choose, of others as it is.
+pub(crate) fn compare(setting: &Setting, request: &Value) -> Outcome<Value> {
+    let open = |key: &str| -> Outcome<TensorFile> {
+        Ok(TensorFile::open(Path::new(request[key].as_str().ok_or("compare needs two files")?))?)
+    };
+    let (one, other) = (open("one")?, open("other")?);
+    if one.names() != other.names() {
+        return Err(format!("one result has {:?}, the other {:?}", one.names(), other.names()).into());
+    }
+    let mut gaps = serde_json::Map::new();
+    for name in one.names() {
+        let (a, b) = (one.get(&name)?, other.get(&name)?);
+        let gap = if name == "indices" {
+            Search::new(setting, &request["work"])?.apart(&a, &b)?
+        } else if name.starts_with("gradient") || name == "distances" {
+            largest(&(&b - a))? / largest(&b)?
+        } else {
+            largest(&(b.f_view_as(&a)? - a))?
+        };
+        // JSON has no NaN.
+        gaps.insert(name, json!(if gap.is_finite() { gap } else { f64::MAX }));
+    }
+    Ok(json!({ "status": "done", "gaps": gaps }))
+}
+
+fn largest(tensor: &Tensor) -> Outcome<f64> {
+    Ok(tensor.f_to_kind(Kind::Double)?.f_abs()?.f_max()?.f_double_value(&[])?)
+}
