@@ -159,10 +159,10 @@ mod tests {
                 for iterations in [1, 2, 5, 10] {
                     let found = centres(&rows, seeds.copy(), distance, iterations).unwrap();
                     let now = inertia(&rows, &found, distance);
-                    assert!(now <= last + 1e-6, "{distance:?}, {n} in {k}: {now} after {iterations}, {last} before");
+                    assert!(now <= last + 1e-5, "{distance:?}, {n} in {k}: {now} after {iterations}, {last} before");
                     last = now;
                 }
-                assert!(n > k || last < 1e-6, "{distance:?}: {n} vectors, {k} centres, but {last} left");
+                assert!(n > k || last < 1e-5, "{distance:?}: {n} vectors, {k} centres, but {last} left");
             }
         }
     }
