@@ -1,9 +1,11 @@
-//! Standard output. A reader that closes the pipe early (`| head`) ends the program quietly, as for any filter;
+//! Standard output, and places of files. A reader that closes the pipe early (`| head`) ends the program quietly, as for any filter;
 //! `println!` would panic.
 
 use std::fmt::Arguments;
 use std::io::{self, Write};
+use std::path::Path;
 
+use anyhow::anyhow;
 use serde::Serialize;
 
 use crate::failure::{Failure, Outcome};
@@ -31,4 +33,20 @@ pub(crate) fn pipe(error: io::Error) -> Failure {
         std::process::exit(0);
     }
     Failure::work(error)
+}
+
+/// Refuses an output that would replace one of the inputs, or something inside an input's folder.
+pub(crate) fn not_an_input(out: &Path, inputs: &[&Path]) -> Outcome {
+    let Ok(place) = out.canonicalize() else { return Ok(()) };
+    for input in inputs {
+        let Ok(read) = input.canonicalize() else { continue };
+        if place == read || read.is_dir() && place.starts_with(&read) || place.is_dir() && read.starts_with(&place) {
+            return Err(Failure::input(anyhow!(
+                "--out {}: expected another place than the input, found {}",
+                out.display(),
+                input.display()
+            )));
+        }
+    }
+    Ok(())
 }

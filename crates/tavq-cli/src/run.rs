@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use tavq_data::Cursor;
 use tavq_torch::Solo;
 use tavq_train::{Checkpoint, Config, DataSet, JsonlSink, Model, Registry, Services, TextSide, Trainer, write_pairs};
 
@@ -42,6 +43,13 @@ pub(crate) fn train_once(
     if resumed.is_none() {
         session::start_from(&model, &config.model.init, quiet)?;
     }
+    // A batch that does not fit is told before anything of the run is on disk.
+    drop(data.training(config, &Cursor::default(), &Solo)?);
+    let mut fixed = data.validation(config)?;
+    let first_batch = fixed.next()?;
+    if let Some((_, images)) = &first_batch {
+        tch::no_grad(|| model.forward(&images.narrow(0, 0, 1).to_device(model.device()), false))?;
+    }
     std::fs::create_dir_all(out).map_err(writing(out))?;
     let resolved = config.to_toml()?;
     let config_path = out.join("config.toml");
@@ -54,8 +62,6 @@ pub(crate) fn train_once(
         quiet,
     };
     let samples = out.join("samples");
-    let mut fixed = data.validation(config)?;
-    let first_batch = fixed.next()?;
     let sample = |model: &Model, step: u64| {
         let Some((_, images)) = &first_batch else { return Ok(()) };
         let images = images.to_device(model.device());

@@ -28,6 +28,7 @@ impl Source {
     /// Opens a model file, a checkpoint folder, or the newest checkpoint of a run's folder.
     pub(crate) fn open(path: &Path) -> Outcome<Self> {
         if path.is_file() {
+            refuse_pickle(path)?;
             Ok(Self::File(ModelFile::open(path)?))
         } else {
             open_checkpoint(path).map(Self::Checkpoint)
@@ -84,10 +85,49 @@ pub(crate) fn open_checkpoint(path: &Path) -> Outcome<Checkpoint> {
     match Checkpoint::newest(path)? {
         Some(newest) => Ok(Checkpoint::open(&newest)?),
         None => Err(Failure::input(anyhow!(
-            "{}: expected a checkpoint (a folder with state.json) or a run with checkpoints, found neither",
-            path.display()
+            "{}: expected a checkpoint (a folder with state.json), a run with checkpoints or a model file, found {}",
+            path.display(),
+            what_is(path)
         ))),
     }
+}
+
+/// What stands where a checkpoint was expected, and what to do about it.
+fn what_is(path: &Path) -> String {
+    if !path.exists() {
+        return "nothing".to_owned();
+    }
+    if path.is_file() {
+        return "a file".to_owned();
+    }
+    if path.join("config.json").is_file() {
+        return "a folder of another codebase; `tavq checkpoint import` makes a model file of one of diffusers"
+            .to_owned();
+    }
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut runs: Vec<String> = entries
+        .filter(|inner| inner.join("checkpoints").is_dir() || inner.join("state.json").is_file())
+        .filter_map(|inner| Some(inner.file_name()?.to_string_lossy().into_owned()))
+        .collect();
+    runs.sort();
+    if runs.is_empty() {
+        "none of them".to_owned()
+    } else {
+        format!("a folder of several: name one of {}", runs.join(", "))
+    }
+}
+
+/// A file of PyTorch's where a model file belongs: zip archives and pickles tell themselves by their first bytes.
+fn refuse_pickle(path: &Path) -> Outcome {
+    let mut start = [0u8; 2];
+    let read = std::fs::File::open(path).and_then(|mut file| std::io::Read::read_exact(&mut file, &mut start));
+    if read.is_ok() && (start == *b"PK" || start == [0x80, 2]) {
+        return Err(Failure::input(anyhow!(
+            "{}: expected a model file, found one of PyTorch; `tavq checkpoint import` makes a model file of it",
+            path.display()
+        )));
+    }
+    Ok(())
 }
 
 /// Opens a checkpoint or model file and builds its model on the CPU, or on the device that `sets` names.

@@ -6,8 +6,13 @@ use std::path::{Path, PathBuf};
 
 /// Writes a file through `body` and puts it in place only when all of it is on disk.
 ///
-/// On an error the old file, if any, is untouched and nothing is left behind.
+/// On an error the old file, if any, is untouched and nothing is left behind. A link stays, and what it points at is
+/// replaced; anything else that is no file (a folder, a device) is refused.
 pub fn write_atomic(path: &Path, body: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+    let path = &behind_links(path)?;
+    if path.exists() && !path.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "expected a file, found a folder or device"));
+    }
     let parent = parent_of(path);
     fs::create_dir_all(&parent)?;
     let mut temp = tempfile::Builder::new().prefix(".tavq-").tempfile_in(&parent)?;
@@ -25,6 +30,7 @@ pub fn write_atomic(path: &Path, body: impl FnOnce(&mut dyn Write) -> io::Result
 /// Fills a new folder through `body` and puts it at `path` only when all of it is on disk. A folder
 /// that stands there already is moved aside first and removed last, so that one of the two is always whole.
 pub fn write_folder_atomic(path: &Path, body: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
+    let path = &behind_links(path)?;
     let parent = parent_of(path);
     fs::create_dir_all(&parent)?;
     let temp = tempfile::Builder::new().prefix(".tavq-").tempdir_in(&parent)?;
@@ -48,6 +54,11 @@ pub fn write_folder_atomic(path: &Path, body: impl FnOnce(&Path) -> io::Result<(
     sync_dir(&parent)?;
     drop(old);
     Ok(())
+}
+
+/// Where a link points; other paths as they are.
+fn behind_links(path: &Path) -> io::Result<PathBuf> {
+    if path.is_symlink() && path.exists() { path.canonicalize() } else { Ok(path.to_path_buf()) }
 }
 
 fn parent_of(path: &Path) -> PathBuf {
@@ -100,6 +111,20 @@ mod tests {
         assert!(failed.is_err());
         assert_eq!(fs::read(&path).unwrap(), b"old");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_stay_and_what_is_no_file_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let (target, link) = (dir.path().join("target"), dir.path().join("link"));
+        fs::write(&target, b"old").unwrap();
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        write_atomic(&link, |w| w.write_all(b"new")).unwrap();
+        assert_eq!(fs::read(&target).unwrap(), b"new");
+        assert!(link.is_symlink());
+        assert!(write_atomic(dir.path(), |w| w.write_all(b"x")).unwrap_err().to_string().contains("expected a file"));
+        assert!(write_atomic(Path::new("/dev/null"), |_| Ok(())).is_err());
     }
 
     #[test]

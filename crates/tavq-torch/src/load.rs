@@ -51,6 +51,9 @@ fn load(
             Some(found) if found != variable.size() => {
                 problems.push(format!("{full}: expected shape {:?}, found {found:?}", variable.size()));
             }
+            Some(_) if variable.is_floating_point() && !is_floating(file, &full) => {
+                problems.push(format!("{full}: expected floating-point values, found others"));
+            }
             Some(_) => {}
         }
         known.insert(full);
@@ -70,11 +73,15 @@ fn load(
     Ok(())
 }
 
+fn is_floating(file: &TensorFile, name: &str) -> bool {
+    file.dtype(name).is_some_and(|dtype| matches!(dtype.as_str(), "f16" | "bf16" | "f32" | "f64"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::write_tensors;
-    use tch::{Device, Kind, Tensor};
+    use tch::{Device, Kind};
 
     #[test]
     fn lists_every_problem_and_copies_nothing() {

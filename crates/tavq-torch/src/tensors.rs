@@ -1,7 +1,7 @@
 //! Named tensors on disk (the safetensors format): memory-mapped on reading, atomic on writing.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -168,10 +168,31 @@ pub fn write_tensors(path: &Path, tensors: &[(String, Tensor)], metadata: &[(&st
     }
     let meta: HashMap<String, String> = metadata.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect();
     let meta = (!meta.is_empty()).then_some(meta);
-    let body = safetensors::serialize(rows, meta)
-        .map_err(|e| FileError::Io { path: path.to_path_buf(), source: io::Error::other(e.to_string()) })?;
-    crate::write_atomic(path, |out| out.write_all(&body))
-        .map_err(|source| FileError::Io { path: path.to_path_buf(), source })
+    let io = |source| FileError::Io { path: path.to_path_buf(), source };
+    let body = safetensors::serialize(rows, meta).map_err(|e| io(io::Error::other(e.to_string())))?;
+    let (header, values) = sorted_header(&body).map_err(io)?;
+    crate::write_atomic(path, |out| {
+        out.write_all(&header)?;
+        out.write_all(values)
+    })
+    .map_err(io)
+}
+
+/// A serialized file as its header, with the keys in order, and its values: equal contents are equal bytes, which a hash map
+/// of metadata is not.
+fn sorted_header(body: &[u8]) -> io::Result<(Vec<u8>, &[u8])> {
+    let cut = || io::Error::other("a header that was cut short");
+    let (length, rest) = body.split_first_chunk::<8>().ok_or_else(cut)?;
+    let length = usize::try_from(u64::from_le_bytes(*length)).map_err(io::Error::other)?;
+    let (header, values) = rest.split_at_checked(length).ok_or_else(cut)?;
+    let mut header: BTreeMap<String, serde_json::Value> = serde_json::from_slice(header)?;
+    if let Some(metadata) = header.get_mut("__metadata__") {
+        let sorted: BTreeMap<String, String> = serde_json::from_value(metadata.take())?;
+        *metadata = serde_json::to_value(sorted)?;
+    }
+    let mut text = serde_json::to_vec(&header)?;
+    text.resize(text.len().next_multiple_of(8), b' ');
+    Ok(([&(text.len() as u64).to_le_bytes(), text.as_slice()].concat(), values))
 }
 
 struct Row {

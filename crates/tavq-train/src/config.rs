@@ -246,9 +246,26 @@ impl Config {
             return bad("text.max_units", "expected at least 1 of each, found 0");
         }
         let loss = &self.loss;
-        let weights = [loss.reconstruction, loss.codebook, loss.side_codebook].into_iter().chain(loss.alignment);
-        if weights.into_iter().any(|w| !(w.is_finite() && w >= 0.0)) {
-            return bad("loss", "expected finite weights >= 0");
+        let weights = [
+            ("reconstruction", loss.reconstruction),
+            ("codebook", loss.codebook),
+            ("side_codebook", loss.side_codebook),
+            ("alignment[0]", loss.alignment[0]),
+            ("alignment[1]", loss.alignment[1]),
+            ("alignment[2]", loss.alignment[2]),
+        ];
+        if let Some((key, found)) = weights.into_iter().find(|(_, w)| !(w.is_finite() && *w >= 0.0)) {
+            return bad(&format!("loss.{key}"), &format!("expected a finite number of at least 0, found {found}"));
+        }
+        if !(0..=MOST_THREADS).contains(&run.threads) {
+            return bad("run.threads", &format!("expected 0 to {MOST_THREADS}, found {}", run.threads));
+        }
+        match self.data.transform.check() {
+            Ok(()) => {}
+            Err(tavq_data::DataError::Config { field, expected, found }) => {
+                return bad(&format!("data.{field}"), &format!("expected {expected}, found {found}"));
+            }
+            Err(e) => return bad("data.transform", &e.to_string()),
         }
         self.optimizer.check().map_err(|(field, message)| (format!("optimizer.{field}"), message))?;
         self.align.check("align").map_err(|e| ("align".to_owned(), e.to_string()))?;
@@ -257,6 +274,9 @@ impl Config {
             .ok_or_else(|| ("run.device".to_owned(), format!("expected cpu, cuda or cuda:N, found \"{}\"", run.device)))
     }
 }
+
+/// More threads than any machine has cores.
+const MOST_THREADS: i32 = 4096;
 
 /// The device that a name stands for.
 pub fn device(name: &str) -> Option<tch::Device> {

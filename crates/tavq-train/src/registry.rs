@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tavq_quant::{Backbone, Quantizer};
+use tavq_quant::{Backbone, QuantError, Quantizer};
 use tch::nn;
 
 use crate::config::one_line;
@@ -35,7 +35,7 @@ impl Registry {
 
     pub(crate) fn build_backbone(&self, path: &nn::Path<'_>, table: &toml::Table) -> Result<Box<dyn Backbone>> {
         let (build, table) = choose("model.backbone", &self.backbones, table)?;
-        build(path, table)
+        build(path, table).map_err(in_model)
     }
 
     pub(crate) fn build_quantizer(
@@ -45,7 +45,17 @@ impl Registry {
         dim: i64,
     ) -> Result<Box<dyn Quantizer>> {
         let (build, table) = choose("model.quantizer", &self.quantizers, table)?;
-        build(path, table, dim)
+        build(path, table, dim).map_err(in_model)
+    }
+}
+
+/// A value that a builder refused, under its path in the whole configuration.
+fn in_model(error: TrainError) -> TrainError {
+    match error {
+        TrainError::Quant(QuantError::Config { field, expected, found }) => {
+            TrainError::Quant(QuantError::Config { field: format!("model.{field}"), expected, found })
+        }
+        other => other,
     }
 }
 

@@ -105,6 +105,15 @@ pub fn plan(
             None => problems.push(format!("{name}: not expected")),
         }
     }
+    if !variables.is_empty() && used.is_empty() {
+        let mut found: Vec<&str> = tensors.iter().map(|(name, _)| name.as_str()).take(3).collect();
+        if tensors.len() > found.len() {
+            found.push("...");
+        }
+        let (first, count) = (format!("{prefix}{}", layout.name_of(&variables[0].0, stages)), variables.len());
+        let found = if found.is_empty() { "none".to_owned() } else { found.join(", ") };
+        return Err(LayoutError::config("tensors", format!("{count} such as {first}"), found));
+    }
     if !problems.is_empty() {
         problems.sort();
         return Err(LayoutError::Tensors { problems });

@@ -83,7 +83,7 @@ pub enum LayoutError {
         problems: Vec<String>,
     },
     /// Several models in one file.
-    #[error("expected one model, found several: under {}; name one", prefixes.join(", "))]
+    #[error("expected one model, found several: under {}; --prefix names one", prefixes.join(", "))]
     Several {
         /// What stands before the names of each.
         prefixes: Vec<String>,
@@ -91,6 +91,19 @@ pub enum LayoutError {
     /// The network's own check.
     #[error(transparent)]
     Network(#[from] tavq_quant::QuantError),
+}
+
+impl Published {
+    /// The codebook's loss, where a layout writes down another one: taming and diffusers know the legacy form with a beta of
+    /// 0.25, LlamaGen the standard one.
+    pub fn loss_lost(&self, layout: Layout) -> Option<String> {
+        let said = match layout {
+            Layout::LlamaGen => !self.legacy,
+            Layout::Taming | Layout::Diffusers => self.legacy && self.beta == 0.25,
+        };
+        let form = if self.legacy { "legacy" } else { "standard" };
+        (!said).then(|| format!("form {form}, beta {}", self.beta))
+    }
 }
 
 impl LayoutError {

@@ -1,6 +1,6 @@
 //! `tavq reconstruct`: images through a checkpoint's encoder, codebook and decoder.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 use clap::Args;
@@ -11,7 +11,7 @@ use tavq_train::{Model, Registry, to_images, write_png};
 use tch::{Device, Kind, Tensor};
 
 use crate::failure::{Failure, Outcome, reading};
-use crate::output::say;
+use crate::output::{not_an_input, say};
 use crate::session;
 
 #[derive(Debug, Args)]
@@ -39,16 +39,24 @@ pub(crate) struct ReconstructArgs {
 pub(crate) fn run(args: &ReconstructArgs, registry: &Registry) -> Outcome {
     let loaded = session::load(&args.checkpoint, registry, &args.sets)?;
     let model = &loaded.model;
+    let places = places(args);
+    if let Some((i, _)) = places.iter().enumerate().find(|(i, place)| places[..*i].contains(place)) {
+        return Err(Failure::input(anyhow!(
+            "{}: expected images of different names, found another one of this name",
+            args.images[i].display()
+        )));
+    }
+    let source = Some(&args.checkpoint).filter(|path| path.is_file());
+    let inputs: Vec<&Path> = args.images.iter().chain(&args.tensors).chain(source).map(PathBuf::as_path).collect();
+    places.iter().try_for_each(|place| not_an_input(place, &inputs))?;
     let mut written = Vec::new();
     if let Some(path) = &args.tensors {
         written.push(tensors(args, model, path)?);
     }
-    for path in &args.images {
+    for (path, out) in args.images.iter().zip(places) {
         let image = session::read_image(&loaded.config, path)?;
         let (rebuilt, _, _) = pass(model, &image)?;
         let side_by_side = Tensor::cat(&[image, rebuilt], 3);
-        let name = path.file_stem().map_or("image".into(), |s| s.to_string_lossy().into_owned());
-        let out = args.out.join(format!("{name}.png"));
         for picture in to_images(&side_by_side)? {
             write_png(&out, &picture)?;
         }
@@ -63,6 +71,18 @@ pub(crate) fn run(args: &ReconstructArgs, registry: &Registry) -> Outcome {
     }
     Ok(())
 }
+
+/// Where the results go: a picture for each image, or one file.
+fn places(args: &ReconstructArgs) -> Vec<PathBuf> {
+    if args.tensors.is_some() {
+        return vec![args.out.join(TENSORS)];
+    }
+    let name = |path: &PathBuf| path.file_stem().map_or("image".into(), |s| s.to_string_lossy().into_owned());
+    args.images.iter().map(|path| args.out.join(format!("{}.png", name(path)))).collect()
+}
+
+/// The file of `--tensors`.
+const TENSORS: &str = "out.safetensors";
 
 /// Reconstruction, indices of the decoded level, and its latent before quantisation, on the CPU.
 fn pass(model: &Model, images: &Tensor) -> Outcome<(Tensor, Tensor, Tensor)> {
@@ -93,6 +113,10 @@ fn tensors(args: &ReconstructArgs, model: &Model, path: &std::path::Path) -> Out
     if let Some(x) = array.iter().find(|x| !x.is_finite()) {
         return Err(Failure::input(anyhow!("{}: expected finite values in [-1, 1], found {x}", path.display())));
     }
+    let (low, high) = array.iter().fold((0f32, 0f32), |(low, high), x| (low.min(*x), high.max(*x)));
+    if low < -1.0 || high > 1.0 {
+        eprintln!("{}: values from {low} to {high}; models are trained on [-1, 1]", path.display());
+    }
     let images = tavq_train::to_tensor(&array)?.to_kind(Kind::Float);
     let mut parts = [Vec::new(), Vec::new(), Vec::new()];
     for chunk in images.split(CHUNK, 0) {
@@ -102,7 +126,7 @@ fn tensors(args: &ReconstructArgs, model: &Model, path: &std::path::Path) -> Out
         }
     }
     let [rebuilt, indices, latent] = parts.map(|p| Tensor::cat(&p, 0));
-    let out = args.out.join("out.safetensors");
+    let out = args.out.join(TENSORS);
     let tensors = [("reconstruction".into(), rebuilt), ("indices".into(), indices), ("latent".into(), latent)];
     write_tensors(&out, &tensors, &[])?;
     Ok(out)

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 use clap::Args;
-use tavq_train::{Checkpoint, Config, Registry};
+use tavq_train::{Checkpoint, Config, Model, Registry};
 
 use crate::failure::{Failure, Outcome};
 use crate::output::{json, say};
@@ -31,7 +31,7 @@ pub(crate) struct TrainArgs {
     /// Folder of the run; by default the first free one of runs/NAME, runs/NAME-2, ...
     #[arg(long)]
     out: Option<PathBuf>,
-    /// Prints the resolved configuration and stops.
+    /// Builds the model, prints the resolved configuration and stops; data and texts are not looked at.
     #[arg(long)]
     dry_run: bool,
     /// Trains twice under one seed, with and without alignment, and prints both.
@@ -46,6 +46,10 @@ pub(crate) fn run(args: &TrainArgs, registry: &Registry) -> Outcome {
     let resumed = args.resume.as_deref().map(|from| find_resumed(args, from)).transpose()?.flatten();
     let (config, name) = configuration(args, resumed.as_ref())?;
     if args.dry_run {
+        // On the CPU, so that it tells the same where there is no GPU.
+        let mut built = config.clone();
+        built.run.device = "cpu".to_owned();
+        Model::new(&built, registry, None)?;
         say!("{}", config.to_toml()?.trim_end());
         return Ok(());
     }

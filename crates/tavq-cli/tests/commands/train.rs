@@ -158,6 +158,27 @@ fn a_study_trains_both_and_prints_them_side_by_side() {
 }
 
 #[test]
+fn a_model_or_batch_that_does_not_fit_leaves_nothing_behind() {
+    let small = small();
+    let out = folder("unfit").join("run");
+    let with = |set: &str, parts: &[&str]| {
+        let args = ["train", "--config", text(&small.config), "--out", text(&out), "--set", set];
+        refuse(&args, parts);
+        assert!(!out.exists(), "{set}");
+    };
+    with(r#"model.backbone={kind="vit", patch=7, width=32, heads=2, depth=3}"#, &["multiple of 7"]);
+    with("data.batch_size=100000", &["batch_size", "100000"]);
+    with("data.transform.flip=2.0", &["data.transform.flip: expected a number in [0, 1], found 2"]);
+    with("run.threads=-3", &["run.threads: expected 0 to 4096, found -3"]);
+    let dry = |set: &str, parts: &[&str]| {
+        refuse(&["train", "--config", text(&small.config), "--dry-run", "--set", set], parts);
+    };
+    dry(r#"model.quantizer={kind="vq", codez=5}"#, &["model.quantizer", "unknown field `codez`"]);
+    dry(r#"model.quantizer={kind="nope"}"#, &["model.quantizer.kind", "nope"]);
+    dry(r#"model.backbone={kind="vit", heads=0}"#, &["model.backbone.heads", "found 0"]);
+}
+
+#[test]
 fn a_run_is_never_overwritten() {
     let small = small();
     refuse(

@@ -15,8 +15,8 @@ use tch::{Device, Kind, Tensor};
 use super::LayoutName;
 use super::foreign::dtype_of;
 use super::published::{self, Plain};
-use crate::failure::{Failure, Outcome, writing};
-use crate::output::{json, say};
+use crate::failure::{Failure, Outcome, reading, writing};
+use crate::output::{json, not_an_input, say};
 use crate::session::{self, Loaded};
 
 #[derive(Debug, Args)]
@@ -39,7 +39,12 @@ const TABLE: &str = "quantize.embedding.weight";
 
 pub(crate) fn run(args: &ExportArgs, registry: &Registry) -> Outcome {
     let layout = Layout::from(args.to);
+    let beside = args.out.with_extension(if layout == Layout::Taming { "yaml" } else { "json" });
     let loaded = session::load(&args.checkpoint, registry, &[])?;
+    not_an_input(&args.out, &[loaded.source.path()])?;
+    if layout != Layout::Diffusers {
+        not_an_input(&beside, &[loaded.source.path()])?;
+    }
     let last = loaded.model.levels().len().saturating_sub(1);
     let mut plain = published::of_config(&loaded.config, loaded.model.quantizer(last).codes())?;
     if plain.published.normalize && layout != Layout::LlamaGen {
@@ -51,7 +56,10 @@ pub(crate) fn run(args: &ExportArgs, registry: &Registry) -> Outcome {
     }
     let text = layout.write_config(&plain.published, plain.kind)?;
     let (tensors, left) = tensors(&loaded, layout, &plain)?;
-    let written = write(layout, &args.out, &text, &tensors, loaded.source.step())?;
+    let written = match layout {
+        Layout::Diffusers => write_folder(&args.out, &text, &tensors)?,
+        _ => write_files(layout, &args.out, beside, &text, &tensors, loaded.source.step())?,
+    };
     if args.json {
         let left: Vec<_> = left.into_iter().collect();
         return json(&serde_json::json!({
@@ -66,6 +74,12 @@ pub(crate) fn run(args: &ExportArgs, registry: &Registry) -> Outcome {
     if plain.cosine {
         eprintln!(
             "this model finds codes by the cosine and {} by the distance: codes decode alike, but its encoder may choose others",
+            layout.name()
+        );
+    }
+    if let Some(loss) = plain.published.loss_lost(layout) {
+        eprintln!(
+            "{} has no word for this codebook's loss ({loss}): it shows in further training there",
             layout.name()
         );
     }
@@ -120,22 +134,43 @@ fn seen_codes(loaded: &Loaded) -> Outcome<Tensor> {
     Ok(quantizer.lookup(&all)?.f_to_device(Device::Cpu)?.f_contiguous()?)
 }
 
-/// Writes weights and configuration and gives their places.
-fn write(layout: Layout, out: &Path, text: &str, tensors: &Tensors, step: Option<u64>) -> Outcome<Vec<PathBuf>> {
-    if layout == Layout::Diffusers {
-        if out.exists() && !out.join("config.json").is_file() && !is_empty(out) {
-            let path = out.display();
-            return Err(Failure::input(anyhow!("{path}: expected a new folder or one of diffusers, found another")));
+/// Files of a folder of diffusers, which an export may replace.
+const FOLDER: [&str; 2] = ["config.json", "diffusion_pytorch_model.safetensors"];
+
+/// Writes a folder of diffusers: a new one, or in the place of one that holds nothing else.
+fn write_folder(out: &Path, text: &str, tensors: &Tensors) -> Outcome<Vec<PathBuf>> {
+    let refuse = |found: &str| {
+        let expected = format!("a new folder, or one of {} alone", FOLDER.join(" and "));
+        Err(Failure::input(anyhow!("--out {}: expected {expected}, found {found}", out.display())))
+    };
+    if out.exists() {
+        if !out.is_dir() {
+            return refuse("a file");
         }
-        write_folder_atomic(out, |dir| {
-            std::fs::write(dir.join("config.json"), text)?;
-            let weights = dir.join("diffusion_pytorch_model.safetensors");
-            write_tensors(&weights, tensors, &[("format", "pt".to_owned())]).map_err(io::Error::other)
-        })
-        .map_err(writing(out))?;
-        return Ok(vec![out.to_path_buf()]);
+        for entry in std::fs::read_dir(out).map_err(reading(out))? {
+            let name = entry.map_err(reading(out))?.file_name();
+            if !FOLDER.iter().any(|known| name == *known) {
+                return refuse(&name.to_string_lossy());
+            }
+        }
     }
-    let beside = out.with_extension(if layout == Layout::Taming { "yaml" } else { "json" });
+    write_folder_atomic(out, |dir| {
+        std::fs::write(dir.join(FOLDER[0]), text)?;
+        write_tensors(&dir.join(FOLDER[1]), tensors, &[("format", "pt".to_owned())]).map_err(io::Error::other)
+    })
+    .map_err(writing(out))?;
+    Ok(vec![out.to_path_buf()])
+}
+
+/// Writes weights, and the configuration beside them, and gives their places.
+fn write_files(
+    layout: Layout,
+    out: &Path,
+    beside: PathBuf,
+    text: &str,
+    tensors: &Tensors,
+    step: Option<u64>,
+) -> Outcome<Vec<PathBuf>> {
     if beside == out || out.is_dir() || beside.is_dir() {
         let ending = if layout == Layout::Taming { "ckpt" } else { "pt" };
         let found = if beside == out { "the configuration's" } else { "a folder" };
@@ -162,10 +197,6 @@ fn write(layout: Layout, out: &Path, text: &str, tensors: &Tensors, step: Option
         .map_err(writing(out))?;
     write_atomic(&beside, |f| f.write_all(text.as_bytes())).map_err(writing(&beside))?;
     Ok(vec![out.to_path_buf(), beside])
-}
-
-fn is_empty(path: &Path) -> bool {
-    std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())
 }
 
 fn bytes(tensor: &Tensor) -> io::Result<Vec<u8>> {

@@ -13,7 +13,7 @@ use super::LayoutName;
 use super::foreign::{Foreign, folder, unknown};
 use super::published;
 use crate::failure::{Failure, Outcome, reading};
-use crate::output::{json, say};
+use crate::output::{json, not_an_input, say};
 
 #[derive(Debug, Args)]
 pub(crate) struct ImportArgs {
@@ -61,6 +61,7 @@ struct Report {
 pub(crate) fn run(args: &ImportArgs, registry: &Registry) -> Outcome {
     let layout = Layout::from(args.from);
     let (config, file) = places(args, layout)?;
+    not_an_input(&args.out, &[&args.file, &config, &file])?;
     let published = published::read(layout, &config)?;
     check_size(&published, &config, &file)?;
     let keys: &[&str] = match layout {

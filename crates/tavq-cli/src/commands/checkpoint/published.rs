@@ -24,10 +24,19 @@ pub(super) fn read(layout: Layout, config: &Path) -> Outcome<Published> {
     if let Some(published) = config.to_str().and_then(|name| layout.named_config(name)) {
         return Ok(published);
     }
+    if layout == Layout::LlamaGen && !config.exists() {
+        return Err(Failure::input(anyhow!(
+            "--config: expected vq-8, vq-16 or a YAML or JSON file, found no {}",
+            config.display()
+        )));
+    }
     let meta = std::fs::metadata(config).map_err(reading(config))?;
     if meta.len() > LONGEST {
         let found = meta.len();
-        return Err(Failure::input(anyhow!("{}: expected at most {LONGEST} bytes, found {found}", config.display())));
+        return Err(Failure::input(anyhow!(
+            "{}: expected a YAML or JSON configuration of at most {LONGEST} bytes, found {found}",
+            config.display()
+        )));
     }
     let text = crate::session::read_text(config)?;
     let place = || config.display().to_string();

@@ -59,7 +59,7 @@ fn a_folder_of_diffusers_gives_its_reconstruction() {
     std::fs::create_dir_all(other.join("inner")).unwrap();
     let model = dir.join("new.safetensors");
     let args = ["checkpoint", "export", "--to", "diffusers", text(&model), "--out", text(&other)];
-    refuse_cleanly(&dir, &args, &["other: expected a new folder or one of diffusers"]);
+    refuse_cleanly(&dir, &args, &["other: expected a new folder, or one of config.json and", "found inner"]);
 }
 
 /// The other way: diffusers loaded this very export and reconstructed (`golden/diffusers_model.py exported`).

@@ -3,6 +3,7 @@
 mod foreign;
 mod hostile;
 mod layouts;
+mod outputs;
 mod runs;
 
 use std::collections::BTreeMap;

@@ -1,0 +1,106 @@
+//! Where results go: never over an input, a device or another's files; and what a wrong source is told.
+
+use std::path::Path;
+
+use super::{import, network, published, taming};
+use crate::common::{folder, refuse, refuse_cleanly, succeed, tavq, text};
+
+#[test]
+fn an_output_never_replaces_an_input() {
+    let dir = folder("outputs");
+    let (ckpt, yaml) = taming(&dir, &network(&published()));
+    let model = dir.join("model.safetensors");
+    let args = |out: &Path| {
+        ["checkpoint", "import", "--from", "taming", text(&ckpt), "--config", text(&yaml), "--out", text(out)]
+            .map(str::to_owned)
+    };
+    for input in [&ckpt, &yaml] {
+        let args = args(input);
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        refuse_cleanly(&dir, &args, &["--out", "expected another place than the input"]);
+    }
+    import("taming", &ckpt, Some(&yaml), &model);
+    let export = |layout: &str, out: &Path| {
+        refuse_cleanly(
+            &dir,
+            &["checkpoint", "export", "--to", layout, text(&model), "--out", text(out)],
+            &["--out", "expected"],
+        );
+    };
+    export("taming", &model);
+    // The configuration would go over the model.
+    let yaml_model = dir.join("named.yaml");
+    std::fs::copy(&model, &yaml_model).unwrap();
+    let out = dir.join("named.ckpt");
+    refuse_cleanly(
+        &dir,
+        &["checkpoint", "export", "--to", "taming", text(&yaml_model), "--out", text(&out)],
+        &["another place than the input"],
+    );
+    export("diffusers", &dir);
+    export("llamagen", Path::new("/dev/null"));
+}
+
+#[test]
+fn a_folder_with_other_files_is_not_replaced() {
+    let dir = folder("outputs-folder");
+    let (ckpt, yaml) = taming(&dir, &network(&published()));
+    let model = dir.join("model.safetensors");
+    import("taming", &ckpt, Some(&yaml), &model);
+    let out = dir.join("exported");
+    let args = ["checkpoint", "export", "--to", "diffusers", text(&model), "--out", text(&out)];
+    succeed(&args);
+    succeed(&args);
+    std::fs::write(out.join("README.md"), "mine").unwrap();
+    refuse_cleanly(&dir, &args, &["exported: expected a new folder", "found README.md"]);
+}
+
+#[test]
+fn the_same_import_gives_the_same_file() {
+    let dir = folder("outputs-same");
+    let (ckpt, yaml) = taming(&dir, &network(&published()));
+    let bytes = ["a", "b", "c", "d"].map(|name| {
+        let out = dir.join(name).with_extension("safetensors");
+        import("taming", &ckpt, Some(&yaml), &out);
+        std::fs::read(out).unwrap()
+    });
+    assert!(bytes.iter().all(|other| *other == bytes[0]));
+}
+
+#[test]
+fn what_a_layout_has_no_word_for_is_said() {
+    let dir = folder("outputs-loss");
+    let (ckpt, yaml) = taming(&dir, &network(&published()));
+    let model = dir.join("model.safetensors");
+    import("taming", &ckpt, Some(&yaml), &model);
+    let said = |layout: &str, out: &str| {
+        let out = dir.join(out);
+        let done = tavq(&["checkpoint", "export", "--to", layout, text(&model), "--out", text(&out)]).output().unwrap();
+        assert!(done.status.success());
+        String::from_utf8(done.stderr).unwrap()
+    };
+    assert!(!said("taming", "x.ckpt").contains("loss"));
+    assert!(said("llamagen", "x.pt").contains("has no word for this codebook's loss (form legacy, beta 0.25)"));
+}
+
+#[test]
+fn a_wrong_source_is_told_what_to_do() {
+    let dir = folder("outputs-source");
+    let (ckpt, yaml) = taming(&dir, &network(&published()));
+    let model = dir.join("model.safetensors");
+    import("taming", &ckpt, Some(&yaml), &model);
+    let exported = dir.join("exported");
+    succeed(&["checkpoint", "export", "--to", "diffusers", text(&model), "--out", text(&exported)]);
+    let with = |source: &Path, parts: &[&str]| {
+        refuse(&["reconstruct", "--checkpoint", text(source), "--tensors", "x.npy", "--out", text(&dir)], parts);
+    };
+    with(&ckpt, &["found one of PyTorch", "tavq checkpoint import"]);
+    with(&exported, &["a folder of another codebase", "tavq checkpoint import"]);
+    with(&dir.join("nothing"), &["nothing: expected a checkpoint", "found nothing"]);
+    let import_from = |layout: &str, config: &str, parts: &[&str]| {
+        let out = dir.join("out.safetensors");
+        let args = ["checkpoint", "import", "--from", layout, text(&ckpt), "--config", config, "--out", text(&out)];
+        refuse_cleanly(&dir, &args, parts);
+    };
+    import_from("llamagen", "vq-17", &["--config: expected vq-8, vq-16 or a YAML or JSON file, found no vq-17"]);
+}
