@@ -35,9 +35,12 @@ pub(crate) fn pipe(error: io::Error) -> Failure {
     Failure::work(error)
 }
 
-/// Refuses an output that would replace one of the inputs, or something inside an input's folder.
+/// Refuses an output that would replace a device, one of the inputs, or something inside an input's folder.
 pub(crate) fn not_an_input(out: &Path, inputs: &[&Path]) -> Outcome {
     let Ok(place) = out.canonicalize() else { return Ok(()) };
+    if !place.is_file() && !place.is_dir() {
+        return Err(Failure::input(anyhow!("--out {}: expected a file or a new name, found a device", out.display())));
+    }
     for input in inputs {
         let Ok(read) = input.canonicalize() else { continue };
         if place == read || read.is_dir() && place.starts_with(&read) || place.is_dir() && read.starts_with(&place) {

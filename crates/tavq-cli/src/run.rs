@@ -44,7 +44,7 @@ pub(crate) fn train_once(
         session::start_from(&model, &config.model.init, quiet)?;
     }
     // A batch that does not fit is told before anything of the run is on disk.
-    drop(data.training(config, &Cursor::default(), &Solo)?);
+    data.training(config, &Cursor::default(), &Solo)?.next()?;
     let mut fixed = data.validation(config)?;
     let first_batch = fixed.next()?;
     if let Some((_, images)) = &first_batch {

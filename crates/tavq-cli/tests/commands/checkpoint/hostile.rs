@@ -133,7 +133,7 @@ fn configurations() {
     }
     with(&laughs, &[]);
     with(&"[".repeat(200_000), &[]);
-    with(&"#".repeat(2 << 20), &["expected at most 1048576 bytes"]);
+    with(&"#".repeat(2 << 20), &["configuration of at most 1048576 bytes"]);
 }
 
 #[test]

@@ -183,7 +183,9 @@ fn llamagen_there_and_back() {
     let (folder, plain) = (dir.join("diffusers"), dir.join("unit.safetensors"));
     let args = ["checkpoint", "export", "--to", "diffusers", text(&model), "--out", text(&folder)];
     let report = tavq(&args).output().unwrap();
-    assert!(report.status.success() && report.stderr.is_empty(), "{}", String::from_utf8_lossy(&report.stderr));
+    let said = String::from_utf8_lossy(&report.stderr);
+    let loss = "diffusers has no word for this codebook's loss (form standard, beta 0.25)";
+    assert!(report.status.success() && said.lines().count() == 1 && said.starts_with(loss), "{said}");
     import("diffusers", &folder, None, &plain);
     let other = rebuild(&plain, "other");
     assert_eq!(other.get("indices").unwrap(), found.get("indices").unwrap());

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{import, network, published, taming};
-use crate::common::{folder, refuse, refuse_cleanly, succeed, tavq, text};
+use crate::common::{folder, refuse, refuse_cleanly, succeed, text};
 
 #[test]
 fn an_output_never_replaces_an_input() {
@@ -38,7 +38,7 @@ fn an_output_never_replaces_an_input() {
         &["another place than the input"],
     );
     export("diffusers", &dir);
-    export("llamagen", Path::new("/dev/null"));
+    export("taming", Path::new("/dev/null"));
 }
 
 #[test]
@@ -65,22 +65,6 @@ fn the_same_import_gives_the_same_file() {
         std::fs::read(out).unwrap()
     });
     assert!(bytes.iter().all(|other| *other == bytes[0]));
-}
-
-#[test]
-fn what_a_layout_has_no_word_for_is_said() {
-    let dir = folder("outputs-loss");
-    let (ckpt, yaml) = taming(&dir, &network(&published()));
-    let model = dir.join("model.safetensors");
-    import("taming", &ckpt, Some(&yaml), &model);
-    let said = |layout: &str, out: &str| {
-        let out = dir.join(out);
-        let done = tavq(&["checkpoint", "export", "--to", layout, text(&model), "--out", text(&out)]).output().unwrap();
-        assert!(done.status.success());
-        String::from_utf8(done.stderr).unwrap()
-    };
-    assert!(!said("taming", "x.ckpt").contains("loss"));
-    assert!(said("llamagen", "x.pt").contains("has no word for this codebook's loss (form legacy, beta 0.25)"));
 }
 
 #[test]
