@@ -1,8 +1,8 @@
 """Makes diffusers.safetensors, what diffusers' VQModel gives, and diffusers_export.safetensors, what it gives for our export.
 
 pip install torch==2.11.0 diffusers==0.42.1 safetensors numpy; python3 golden/diffusers_model.py
-TAVQ_EXPORTED=/tmp/exported cargo test -p tavq-cli --test commands diffusers_reads_our_export
-python3 golden/diffusers_model.py exported /tmp/exported
+TAVQ_EXPORTED="$PWD/exported" cargo test -p tavq-cli --test commands diffusers_reads_our_export
+python3 golden/diffusers_model.py exported exported
 
 Weights follow from their names (formula.py), so the files hold configurations, images and results alone. The second
 command lets our own code write the folder that the third one loads with diffusers' own code. Found with diffusers 0.42.1:

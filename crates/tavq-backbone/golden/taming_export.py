@@ -1,7 +1,7 @@
 """Loads our exports with taming-transformers' own code and reconstructs with it.
 
 pip install torch==2.11.0 numpy pyyaml einops && pip install --no-deps taming-transformers-rom1504==0.0.6
-tavq checkpoint export --to taming MODEL --out /tmp/m.ckpt; python3 golden/taming_export.py /tmp/m [IMAGES.npy OUT.safetensors]
+tavq checkpoint export --to taming MODEL --out m.ckpt; python3 golden/taming_export.py m [IMAGES.npy OUT.safetensors]
 
 OUT.safetensors is what `tavq reconstruct --checkpoint MODEL --tensors IMAGES.npy` wrote. Found on the two recorded models of
 golden/vqgan.py and on a GumbelVQ: every key matches, and reconstructions differ by 1.0e-5 at most.

@@ -1,7 +1,7 @@
 """Makes *.pt and *.ckpt of this folder with torch.save; with `check FILE`, reads what our writer wrote.
 
 pip install torch==2.11.0 numpy; python3 golden/saved.py
-TAVQ_WRITTEN=/tmp/written.pt cargo test -p tavq-pickle --test files written && python3 golden/saved.py check /tmp/written.pt
+TAVQ_WRITTEN="$PWD/written.pt" cargo test -p tavq-pickle --test files written && python3 golden/saved.py check written.pt
 """
 import collections
 import pathlib
