@@ -1,34 +1,11 @@
 //! Layouts of other codebases without files: configurations there and back, and what does not fit.
 
+mod common;
+
+use common::{small, variables};
 use serde_json::{Value, json};
+use tavq_backbone::VqganConfig;
 use tavq_backbone::layouts::{Codebook, Layout, LayoutError, Published, codebook_of, plan};
-use tavq_backbone::{Vqgan, VqganConfig};
-use tch::Device;
-use tch::nn::VarStore;
-
-fn small(ch_mult: &[i64], attn: &[i64]) -> Published {
-    let backbone = VqganConfig {
-        ch: 32,
-        ch_mult: ch_mult.to_vec(),
-        num_res_blocks: 1,
-        attn_resolutions: attn.to_vec(),
-        resolution: 16,
-        z_channels: 12,
-        embed_dim: 8,
-        levels: 1,
-        ..VqganConfig::default()
-    };
-    Published { backbone, codes: 48, beta: 0.25, legacy: true, normalize: false }
-}
-
-fn variables(published: &Published) -> Vec<(String, Vec<i64>)> {
-    let store = VarStore::new(Device::Cpu);
-    Vqgan::new(&store.root(), &published.backbone).unwrap();
-    let table = ("quantize.embedding.weight".to_owned(), vec![published.codes, published.backbone.embed_dim]);
-    let mut out: Vec<_> = store.variables().into_iter().map(|(n, t)| (n, t.size())).chain([table]).collect();
-    out.sort();
-    out
-}
 
 fn theirs(layout: Layout, published: &Published) -> Vec<(String, Vec<i64>)> {
     let one = |(n, s): (String, Vec<i64>)| (layout.name_of(&n, published.stages()), layout.shape_of(&n, &s));

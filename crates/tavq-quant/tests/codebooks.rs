@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{build, gap, noise, set, variable};
+use common::{build, gap, learn_from, noise, set, variable};
 use tavq_quant::{
     Anchor, CvqConfig, Distance, EmaConfig, Form, Quantized, Quantizer, QuantizerConfig, Start, Usage, VqConfig,
 };
@@ -114,14 +114,7 @@ fn moving_averages_of_two_batches_are_those_of_both_in_one() {
         for name in ["embedding.weight", "embedding.embed_avg"] {
             set(&store, name, &noise(&[8, 3], 2));
         }
-        let passes: Vec<_> = parts.iter().map(|z| (z, quantizer.quantize(z, true).unwrap())).collect();
-        let update = quantizer.batch_update().unwrap();
-        let sum = passes
-            .iter()
-            .map(|(z, q)| update.collect(z, q).unwrap())
-            .reduce(|a, b| a.iter().zip(&b).map(|(a, b)| a + b).collect())
-            .unwrap();
-        update.apply(&sum, 0).unwrap();
+        learn_from(quantizer.as_mut(), &parts);
         books.push(variable(&store, "embedding.weight"));
     }
     assert!(gap(&books[0], &books[1]) < 1e-6);

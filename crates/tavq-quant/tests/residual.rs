@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Recorded, build, gap, noise, set, variable};
+use common::{Recorded, build, gap, learn_from, noise, set, variable};
 use tavq_quant::{EmaConfig, LfqConfig, Quantizer, QuantizerConfig, ResidualConfig, StagePath, Start, Usage, VqConfig};
 use tch::nn::VarStore;
 use tch::{Kind, Tensor};
@@ -164,14 +164,7 @@ fn statistics_of_two_batches_are_those_of_both_in_one() {
             for name in ["embedding.weight", "embedding.embed_avg"] {
                 put(&store, &books, name);
             }
-            let passes: Vec<_> = parts.iter().map(|z| (z, quantizer.quantize(z, true).unwrap())).collect();
-            let update = quantizer.batch_update().unwrap();
-            let sum = passes
-                .iter()
-                .map(|(z, q)| update.collect(z, q).unwrap())
-                .reduce(|a, b| a.iter().zip(&b).map(|(a, b)| a + b).collect())
-                .unwrap();
-            update.apply(&sum, 0).unwrap();
+            learn_from(quantizer.as_mut(), &parts);
             let names = (0..stages).map(|stage| format!("stage.{stage}.embedding.weight"));
             found.push(Tensor::cat(&names.map(|name| variable(&store, &name)).collect::<Vec<_>>(), 0));
             let counted = variable(&store, "stage.0.embedding.cluster_size").sum(Kind::Double).double_value(&[]);

@@ -2,7 +2,10 @@
 
 #![allow(dead_code, reason = "each test program takes what it needs")]
 
-use tch::{Kind, Tensor};
+use tavq_backbone::layouts::Published;
+use tavq_backbone::{Vqgan, VqganConfig};
+use tch::nn::VarStore;
+use tch::{Device, Kind, Tensor};
 
 /// Largest absolute difference of two tensors of one shape; infinite where one is not a number.
 pub(crate) fn gap(a: &Tensor, b: &Tensor) -> f64 {
@@ -42,10 +45,36 @@ pub(crate) fn formula(name: &str, shape: &[i64]) -> Tensor {
 }
 
 /// Gives every trainable variable its weight by the formula.
-pub(crate) fn set_by_formula(store: &tch::nn::VarStore) {
+pub(crate) fn set_by_formula(store: &VarStore) {
     for (name, mut variable) in store.variables() {
         if variable.requires_grad() {
             tch::no_grad(|| variable.copy_(&formula(&name, &variable.size())));
         }
     }
+}
+
+/// A small network of another codebase; `attn` are the sizes at which it attends, of 16 down.
+pub(crate) fn small(ch_mult: &[i64], attn: &[i64]) -> Published {
+    let backbone = VqganConfig {
+        ch: 32,
+        ch_mult: ch_mult.to_vec(),
+        num_res_blocks: 1,
+        attn_resolutions: attn.to_vec(),
+        resolution: 16,
+        z_channels: 12,
+        embed_dim: 8,
+        levels: 1,
+        ..VqganConfig::default()
+    };
+    Published { backbone, codes: 48, beta: 0.25, legacy: true, normalize: false }
+}
+
+/// Names and shapes of its tensors, in order.
+pub(crate) fn variables(published: &Published) -> Vec<(String, Vec<i64>)> {
+    let store = VarStore::new(Device::Cpu);
+    Vqgan::new(&store.root(), &published.backbone).unwrap();
+    let table = ("quantize.embedding.weight".to_owned(), vec![published.codes, published.backbone.embed_dim]);
+    let mut out: Vec<_> = store.variables().into_iter().map(|(n, t)| (n, t.size())).chain([table]).collect();
+    out.sort();
+    out
 }

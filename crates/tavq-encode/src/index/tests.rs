@@ -288,19 +288,26 @@ fn a_damaged_table_of_keys_gives_an_error_or_the_truth() {
     let dir = tempfile::tempdir().unwrap();
     let (encoder, _) = toy(usize::MAX);
     let folder = build(dir.path(), &encoder).folder().to_path_buf();
-    let path = folder.join(keys::FILE);
-    let bytes = std::fs::read(&path).unwrap();
-    for i in 0..bytes.len() {
-        let mut damaged = bytes.clone();
-        damaged[i] ^= 1 << (i % 8);
-        std::fs::remove_file(&path).unwrap();
-        std::fs::write(&path, damaged).unwrap();
-        let index = TextIndex::open(&folder).unwrap();
+    for_each_flipped_byte(&folder, keys::FILE, |i, index| {
         assert!(index.verify().unwrap_err().to_string().contains(keys::FILE), "byte {i}");
         match index.rows("a.png") {
             Ok(rows) => assert!(rows.iter().all(|&row| TEXTS[row].0 == "a.png"), "byte {i}"),
             Err(error) => assert!(error.to_string().contains(keys::FILE), "byte {i}"),
         }
+    });
+}
+
+/// Opens the index once for each byte of one of its files, that byte changed.
+fn for_each_flipped_byte(folder: &Path, file: &str, check: impl Fn(usize, TextIndex)) {
+    let path = folder.join(file);
+    let bytes = std::fs::read(&path).unwrap();
+    for i in 0..bytes.len() {
+        let mut damaged = bytes.clone();
+        damaged[i] ^= 1 << (i % 8);
+        // A mapped file is never rewritten in place: the old map must stay whole.
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, damaged).unwrap();
+        check(i, TextIndex::open(folder).unwrap());
     }
 }
 
@@ -310,22 +317,14 @@ fn no_flipped_byte_goes_unnoticed_or_panics() {
     let (encoder, _) = toy(usize::MAX);
     let folder = build(dir.path(), &encoder).folder().to_path_buf();
     let sound = all_vectors(&TextIndex::open(&folder).unwrap());
-    let path = folder.join(shard_name(0));
-    let bytes = std::fs::read(&path).unwrap();
-    for i in 0..bytes.len() {
-        let mut damaged = bytes.clone();
-        damaged[i] ^= 1 << (i % 8);
-        // A mapped file is never rewritten in place: the old map must stay whole.
-        std::fs::remove_file(&path).unwrap();
-        std::fs::write(&path, damaged).unwrap();
-        let index = TextIndex::open(&folder).unwrap();
+    for_each_flipped_byte(&folder, &shard_name(0), |i, index| {
         if index.verify().is_ok() {
             assert_eq!(all_vectors(&index), sound, "byte {i}");
         } else {
             let error = index.batch(&[0, 1], Granularity::Word, 9).and(index.batch(&[0, 1], Granularity::Phrase, 9));
             assert!(error.unwrap_err().to_string().contains("shard-00000"), "byte {i}");
         }
-    }
+    });
 }
 
 #[test]

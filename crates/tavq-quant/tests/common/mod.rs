@@ -66,3 +66,15 @@ pub(crate) fn alone() -> MutexGuard<'static, ()> {
     tch::set_num_threads(1);
     RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// One update of a quantizer by the statistics of several batches, added up.
+pub(crate) fn learn_from(quantizer: &mut dyn Quantizer, batches: &[Tensor]) {
+    let passes: Vec<_> = batches.iter().map(|z| (z, quantizer.quantize(z, true).unwrap())).collect();
+    let update = quantizer.batch_update().unwrap();
+    let sum = passes
+        .iter()
+        .map(|(z, q)| update.collect(z, q).unwrap())
+        .reduce(|a, b| a.iter().zip(&b).map(|(a, b)| a + b).collect())
+        .unwrap();
+    update.apply(&sum, 0).unwrap();
+}

@@ -1,5 +1,7 @@
 //! `checkpoint import`, `export`, `inspect`. Here: a small network in the layouts of other codebases.
 
+#[path = "../../../../tavq-backbone/tests/common/mod.rs"]
+mod backbone;
 mod foreign;
 mod hostile;
 mod layouts;
@@ -11,38 +13,17 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use tavq_backbone::layouts::{Codebook, Layout, Published};
-use tavq_backbone::{Vqgan, VqganConfig};
 use tavq_pickle::{Described, Dtype};
 use tavq_torch::TensorFile;
-use tch::nn::VarStore;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
+use self::backbone::{formula, small, variables};
 use crate::common::{npy, succeed, text};
 
 type Tensors = Vec<(String, Tensor)>;
 
 fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tavq-backbone/golden").join(name)
-}
-
-/// A weight that follows from its name, as `golden/formula.py` has it.
-fn formula(name: &str, shape: &[i64]) -> Tensor {
-    let start = name.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
-    let uniform = |i: u64| {
-        let x = start.wrapping_add(i);
-        let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        let x = x ^ (x >> 31);
-        (x >> 40) as f64 / f64::from(1 << 23) - 1.0
-    };
-    let fan = shape[1..].iter().product::<i64>() as f64;
-    let value = |x: f64| match shape.len() {
-        1 => x * 0.2 + if name.ends_with("weight") { 1.0 } else { 0.0 },
-        _ if name.contains("embedding") => x,
-        _ => x * (2.0 / fan.sqrt()),
-    };
-    let values: Vec<f32> = (0..shape.iter().product::<i64>() as u64).map(|i| value(uniform(i)) as f32).collect();
-    Tensor::from_slice(&values).view(shape)
 }
 
 fn bytes(tensor: &Tensor) -> Vec<u8> {
@@ -74,29 +55,12 @@ fn pickle(path: &Path, key: Option<&str>, tensors: &Tensors) {
 
 /// A network with three stages of different widths, attention in two of them.
 fn published() -> Published {
-    let backbone = VqganConfig {
-        ch: 32,
-        ch_mult: vec![1, 2, 1],
-        num_res_blocks: 1,
-        attn_resolutions: vec![8, 4],
-        resolution: 16,
-        z_channels: 12,
-        embed_dim: 8,
-        levels: 1,
-        ..VqganConfig::default()
-    };
-    Published { backbone, codes: 48, beta: 0.25, legacy: true, normalize: false }
+    small(&[1, 2, 1], &[8, 4])
 }
 
 /// Its tensors under our names, which are taming's, with weights by the formula.
 fn network(published: &Published) -> Tensors {
-    let store = VarStore::new(Device::Cpu);
-    Vqgan::new(&store.root(), &published.backbone).unwrap();
-    let names = store.variables().into_iter().map(|(name, t)| (name, t.size()));
-    let table = ("quantize.embedding.weight".to_owned(), vec![published.codes, published.backbone.embed_dim]);
-    let mut out: Tensors = names.chain([table]).map(|(name, size)| (name.clone(), formula(&name, &size))).collect();
-    out.sort_by(|a, b| a.0.cmp(&b.0));
-    out
+    variables(published).into_iter().map(|(name, shape)| (name.clone(), formula(&name, &shape))).collect()
 }
 
 /// The tensors of [`published`].
