@@ -15,6 +15,7 @@ mod sheet;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand as MissingSubcommand;
 use clap::{Parser, Subcommand};
 use tavq_backbone::BackboneConfig;
 use tavq_quant::QuantizerConfig;
@@ -83,7 +84,11 @@ pub fn run(registry: &Registry) -> ExitCode {
 
 /// [`run`] on arguments of the caller's own, the program's name first.
 pub fn run_with(registry: &Registry, arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = Cli::parse_from(arguments);
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() && error.kind() != MissingSubcommand => return bad_usage(&error),
+        Err(other) => other.exit(),
+    };
     let outcome = match &cli.command {
         Command::Train(args) => commands::train::run(args, registry),
         Command::Split(args) => commands::split::run(args),
@@ -98,6 +103,16 @@ pub fn run_with(registry: &Registry, arguments: impl IntoIterator<Item = OsStrin
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
+}
+
+/// What clap says of wrong usage, on one line and without the usage that `--help` has.
+fn bad_usage(error: &clap::Error) -> ExitCode {
+    let text = error.to_string();
+    let said =
+        text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
+    let words: Vec<&str> = said.filter(|line| !line.is_empty()).collect();
+    eprintln!("{} (--help tells more)", words.join(" "));
+    ExitCode::from(2)
 }
 
 /// The code blocks of the front page, compiled.
