@@ -6,10 +6,11 @@
 //! of least cost, with a share of the others that falls with the 32nd power of the ratio of costs. Of a single
 //! batch it is that batch's vector, exact in f32 because the sums are f64.
 
+use tavq_torch::check_shape;
 use tch::{Kind, Tensor};
 
 use crate::Result;
-use crate::codebook::Codebook;
+use crate::codebook::{Codebook, Part, vectors_at};
 use crate::nearest::{Distance, nearest, squares, tile_budget};
 
 const POWER: f64 = -32.0;
@@ -53,50 +54,70 @@ impl Candidates {
         Ok(Self { codes: Some(codes.shallow_clone()), vectors: vectors.shallow_clone(), cost })
     }
 
-    /// For each of `codes` (`[C]`, at least one) its nearest row of `[N, D]`, at the cost of their distance.
-    pub(crate) fn closest(rows: &Tensor, book: &Codebook, codes: &Tensor) -> Result<Self> {
+    /// For each of `codes` (`[C]`, at least one) the nearest vector of a latent `[B, D, h, w]` of at least one, at the cost of
+    /// their distance.
+    pub(crate) fn closest(latent: &Tensor, book: &Codebook, codes: &Tensor) -> Result<Self> {
+        check_shape("latent", latent, &[-1, book.dim(), -1, -1])?;
+        let latent = latent.detach().f_to_kind(Kind::Float)?;
         let from = book.weight().detach().f_index_select(0, codes)?;
-        let found = nearest(&from, rows, book.distance(), tile_budget(rows.device()))?;
-        let cost = found.distances.f_to_kind(Kind::Double)?;
-        Ok(Self { codes: Some(codes.shallow_clone()), vectors: rows.f_index_select(0, &found.indices)?, cost })
+        let (mut least, mut at) = (Tensor::f_full_like(&from.f_select(1, 0)?, f64::INFINITY)?, codes.f_zeros_like()?);
+        let mut first = 0;
+        for part in Part::of(&latent) {
+            let rows = part.rows(&latent)?;
+            let found = nearest(&from, &rows, book.distance(), tile_budget(rows.device()))?;
+            // Of equals the first stays.
+            let nearer = found.distances.f_lt_tensor(&least)?;
+            at = (found.indices + first).f_where_self(&nearer, &at)?;
+            least = found.distances.f_where_self(&nearer, &least)?;
+            first += rows.size()[0];
+        }
+        let vectors = vectors_at(&latent, &at)?;
+        Ok(Self { codes: Some(codes.shallow_clone()), vectors, cost: least.f_to_kind(Kind::Double)? })
     }
 
-    /// For each of `codes` (`[C]`, at least one) a row of `[N, D]` drawn with softmax over the rows of minus their
-    /// squared distance, or of their cosine.
-    pub(crate) fn likely(rows: &Tensor, book: &Codebook, codes: &Tensor) -> Result<Self> {
-        let (n, c) = (rows.size()[0], codes.size()[0]);
+    /// For each of `codes` (`[C]`, at least one) a vector of a latent `[B, D, h, w]` drawn with softmax over all of them of minus
+    /// their squared distance, or of their cosine. The vectors are read where they lie, without a copy in rows.
+    pub(crate) fn likely(latent: &Tensor, book: &Codebook, codes: &Tensor) -> Result<Self> {
+        check_shape("latent", latent, &[-1, book.dim(), -1, -1])?;
+        let latent = latent.detach().f_to_kind(Kind::Float)?;
+        // [B, D, cells]
+        let vectors = latent.f_flatten(2, -1)?;
+        let (images, cells) = (vectors.size()[0], vectors.size()[2]);
+        let (n, c) = (images * cells, codes.size()[0]);
         // Twice the budget: a product of few rows takes twice as long a row.
-        let step = (2 * tile_budget(rows.device()) as i64 / 4 / n).max(1);
-        // [D, N], and of each row its squared norm or the inverse of its norm. A code's own norm shifts all of its scores alike.
-        let (table, norms) = (rows.f_transpose(0, 1)?, squares(rows)?);
+        let step = (2 * tile_budget(latent.device()) as i64 / 4 / n).max(1);
+        // Of each vector its squared norm, or the inverse of its norm. A code's own norm shifts all of its scores alike.
+        let squares = |i| squares(&vectors.f_select(0, i)?.f_transpose(0, 1)?);
+        let norms = Tensor::f_cat(&(0..images).map(squares).collect::<Result<Vec<_>>>()?, 0)?;
         let norms = match book.distance() {
             Distance::SquaredL2 => norms,
             Distance::Cosine => norms.f_sqrt()?.f_clamp_min_(1e-12)?.f_reciprocal_()?,
         };
         // One block of memory for all tiles.
-        let tile = Tensor::f_empty([step.min(c), n], (Kind::Float, rows.device()))?;
+        let tile = Tensor::f_empty([step.min(c), n], (Kind::Float, latent.device()))?;
         let mut picks = Vec::new();
         for start in (0..c).step_by(step as usize) {
             let part = codes.f_narrow(0, start, step.min(c - start))?;
             let from = book.weight().detach().f_index_select(0, &part)?;
+            let from = if book.distance() == Distance::Cosine { normalised(&from)? } else { from * 2.0 };
             let mut scores = tile.f_narrow(0, 0, part.size()[0])?;
+            for image in 0..images {
+                let place = scores.f_narrow(1, image * cells, cells)?;
+                let _ = from.f_mm_out(&place, &vectors.f_select(0, image)?)?;
+            }
             let _ = match book.distance() {
                 Distance::SquaredL2 => {
-                    let _ = (from * 2.0).f_mm_out(&scores, &table)?;
                     let _ = scores.f_sub_(&norms)?;
                     scores.f_sub_(&scores.f_amax([1i64].as_slice(), true)?)?
                 }
                 // A cosine's exponential overflows nothing.
-                Distance::Cosine => {
-                    let _ = normalised(&from)?.f_mm_out(&scores, &table)?;
-                    scores.f_mul_(&norms)?
-                }
+                Distance::Cosine => scores.f_mul_(&norms)?,
             };
             let _ = scores.f_exp_()?;
             picks.push(draw(&mut scores)?);
         }
-        let vectors = rows.f_index_select(0, &Tensor::f_cat(&picks, 0)?)?;
-        Ok(Self { codes: Some(codes.shallow_clone()), vectors, cost: lots(rows, c)? })
+        let vectors = vectors_at(&latent, &Tensor::f_cat(&picks, 0)?)?;
+        Ok(Self { codes: Some(codes.shallow_clone()), vectors, cost: lots(&latent, c)? })
     }
 
     /// `[K]` and `[K, D]`, f64: weights and weighted vectors, which may be summed; zero at codes without a candidate.
@@ -138,9 +159,9 @@ fn draw(weights: &mut Tensor) -> Result<Tensor> {
     Ok(found.f_clamp_max(n - 1)?.f_view([-1])?)
 }
 
-/// Random costs, uniform in their logarithm over the whole range.
-fn lots(rows: &Tensor, codes: i64) -> Result<Tensor> {
-    let uniform = Tensor::f_rand([codes], (Kind::Double, rows.device()))?;
+/// Random costs on the device of `like`, uniform in their logarithm over the whole range.
+fn lots(like: &Tensor, codes: i64) -> Result<Tensor> {
+    let uniform = Tensor::f_rand([codes], (Kind::Double, like.device()))?;
     let (low, high) = (COST.0.ln(), COST.1.ln());
     Ok((uniform * (high - low) + low).f_exp()?)
 }
@@ -178,6 +199,11 @@ mod tests {
         book
     }
 
+    /// Rows as the latent of one image.
+    fn latent(rows: &Tensor) -> Tensor {
+        rows.tr().contiguous().view([1, rows.size()[1], -1, 1])
+    }
+
     fn won(entries: Vec<Candidates>, book: &Codebook) -> Tensor {
         let mut sum = Candidates::none(book).unwrap();
         for entry in entries {
@@ -194,7 +220,9 @@ mod tests {
         let book = book(&Tensor::zeros([64, 5], CPU), Distance::SquaredL2);
         for rows in [Tensor::randn([40, 5], CPU), Tensor::randn([400, 5], CPU)] {
             let all = Tensor::arange(64, (Kind::Int64, Device::Cpu));
-            for entry in [Candidates::random(&rows, 64), Candidates::likely(&rows, &book, &all)].map(Result::unwrap) {
+            for entry in
+                [Candidates::random(&rows, 64), Candidates::likely(&latent(&rows), &book, &all)].map(Result::unwrap)
+            {
                 let expected = entry.vectors.copy();
                 assert_eq!(won(vec![entry], &book), expected);
             }
@@ -212,7 +240,8 @@ mod tests {
     fn of_several_batches_the_nearest_vector_wins() {
         let book = book(&Tensor::zeros([1, 1], CPU), Distance::SquaredL2);
         let all = Tensor::from_slice(&[0i64]);
-        let entry = |at: f32| Candidates::closest(&Tensor::from_slice(&[at, 9.0]).view([2, 1]), &book, &all).unwrap();
+        let entry =
+            |at: f32| Candidates::closest(&Tensor::from_slice(&[at, 9.0]).view([1, 1, 2, 1]), &book, &all).unwrap();
         let winner = won(vec![entry(2.0), entry(-1.0), entry(3.0)], &book).double_value(&[0, 0]);
         assert!((winner + 1.0).abs() < 1e-6, "{winner}");
     }
@@ -223,11 +252,33 @@ mod tests {
         let book = book(&codes, Distance::Cosine);
         assert_eq!(won(Vec::new(), &book), codes);
         let (rows, some) = (Tensor::randn([9, 2], CPU), Tensor::from_slice(&[2i64, 0]));
-        for entry in [Candidates::closest(&rows, &book, &some), Candidates::likely(&rows, &book, &some)] {
+        for entry in
+            [Candidates::closest(&latent(&rows), &book, &some), Candidates::likely(&latent(&rows), &book, &some)]
+        {
             let entry = entry.unwrap();
             let vectors = entry.vectors.copy();
             let expected = Tensor::stack(&[vectors.get(1), codes.get(1), vectors.get(0)], 0);
             assert!((won(vec![entry], &book) - expected).abs().max().double_value(&[]) < 1e-6);
+        }
+    }
+
+    #[test]
+    fn likely_vectors_are_found_in_every_image() {
+        // So far apart that each code draws the vector that it is.
+        let vectors = Tensor::randn([3, 5, 2, 4], CPU) * 1000.0;
+        let rows = vectors.permute([0, 2, 3, 1]).reshape([-1, 5]);
+        let all = Tensor::arange(24, (Kind::Int64, Device::Cpu));
+        for distance in [Distance::SquaredL2, Distance::Cosine] {
+            let book = book(&rows, distance);
+            let picked = Candidates::likely(&vectors, &book, &all).unwrap().vectors;
+            match distance {
+                Distance::SquaredL2 => assert_eq!(picked, rows),
+                Distance::Cosine => {
+                    // A cosine tells them apart too little to choose, but what it draws is one of them.
+                    let apart = (picked.unsqueeze(1) - rows.unsqueeze(0)).abs().amax([2i64], false);
+                    assert_eq!(apart.amin([1i64], false).max().double_value(&[]), 0.0);
+                }
+            }
         }
     }
 
@@ -240,7 +291,7 @@ mod tests {
             let rows = Tensor::from_slice(&[1f32, 0.0, other[0], other[1]]).view([2, 2]);
             let book = book(&rows.narrow(0, 0, 1).repeat([codes, 1]), distance);
             let all = Tensor::arange(codes, (Kind::Int64, Device::Cpu));
-            let picked = Candidates::likely(&rows, &book, &all).unwrap().vectors;
+            let picked = Candidates::likely(&latent(&rows), &book, &all).unwrap().vectors;
             let first = picked.select(1, 1).eq(0.0).sum(Kind::Int64).int64_value(&[]) as f64;
             let (mean, deviation) = (share * codes as f64, (share * (1.0 - share) * codes as f64).sqrt());
             assert!((first - mean).abs() < 5.0 * deviation, "{distance:?}: {first} for {mean}");

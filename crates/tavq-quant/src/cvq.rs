@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, nn};
 
 use crate::candidates::{self, Candidates, winners};
-use crate::codebook::{Assigned, Codebook, histogram, rows};
+use crate::codebook::{Codebook, Found, Part, histogram, rows};
 use crate::config::{check_codes, check_range, out_of_range};
 use crate::contrastive;
 use crate::estimator::Gradient;
@@ -117,19 +117,23 @@ impl Cvq {
         Ok((prob * slope - 1e-3).f_exp()?)
     }
 
-    /// Mean squared distance that moves the codes only, of the given value. Its gradient is formed at once, so that the graph
-    /// holds `[K, D]` and not the vectors.
-    fn codebook_term(&self, found: &Assigned, value: &Tensor) -> Result<Tensor> {
+    /// What moves the codes only, the mean squared distance to their vectors: a scalar of value 0 with its gradient, which is
+    /// formed at once and a part at a time, so that the graph holds `[K, D]` and not the vectors.
+    fn codebook_slope(&self, found: &Found) -> Result<Tensor> {
         let weight = self.book.weight();
         let slope = tch::no_grad(|| -> Result<Tensor> {
-            let apart = rows(&found.codes.f_sub(&found.latent)?)?;
-            let indices = found.indices.f_view([-1])?;
-            let sums = Tensor::f_embedding_dense_backward(&apart, &indices, self.codes(), -1, false)?;
-            Ok(sums * (2.0 / apart.numel().max(1) as f64))
+            let (latent, mut sums) = (&found.latent, Tensor::f_zeros_like(weight)?);
+            for part in Part::of(latent) {
+                let (vectors, chosen) = (part.vectors(latent)?, part.cells(&found.indices)?.f_reshape([-1])?);
+                let apart = weight.f_index_select(0, &chosen)?;
+                let _ = apart.f_view(vectors.size().as_slice())?.f_sub_(&vectors)?;
+                let _ = sums.f_index_add_(0, &chosen, &apart)?;
+            }
+            Ok(sums.f_mul_scalar_(2.0 / latent.numel().max(1) as f64)?)
         })?;
         // Carries `slope` to the codes; its own value is subtracted again.
         let carrier = (weight * slope).f_sum(Kind::Float)?;
-        Ok(value + (&carrier - carrier.detach()))
+        Ok(&carrier - carrier.detach())
     }
 
     /// Codes that the next update may move, `[C]`, int64. Use falls by the decay at most, so a code whose pull would be
@@ -146,15 +150,17 @@ impl Quantizer for Cvq {
     }
 
     fn quantize(&self, latent: &Tensor, train: bool) -> Result<Quantized> {
-        let found = self.book.assign(latent)?;
-        let apart = found.commitment()?;
-        let mut loss = &apart * self.config.beta + self.codebook_term(&found, &apart.detach())?;
+        let found = self.book.find(latent)?;
+        let mut pushed = self.codebook_slope(&found)?;
         if train && self.config.contrastive > 0.0 {
             let vectors = rows(&found.latent.detach())?;
-            let pushed = contrastive::loss(&self.book, &vectors, self.config.temperature)? * self.config.contrastive;
-            loss = loss.f_add(&pushed)?;
+            let apart = contrastive::loss(&self.book, &vectors, self.config.temperature)?;
+            pushed = pushed.f_add(&(apart * self.config.contrastive))?;
         }
-        Ok(Quantized { latent: found.pass(self.config.gradient, latent)?, indices: found.indices, loss })
+        let (passed, commitment) = self.book.settle(&found, self.config.gradient)?;
+        // The codebook's term has the commitment's value.
+        let loss = &commitment * self.config.beta + commitment.detach() + pushed;
+        Ok(Quantized { latent: passed.f_to_kind(latent.kind())?, indices: found.indices, loss })
     }
 
     fn lookup(&self, indices: &Tensor) -> Result<Tensor> {
@@ -171,21 +177,21 @@ impl Quantizer for Cvq {
 impl BatchUpdate for Cvq {
     fn collect(&self, latent: &Tensor, quantized: &Quantized) -> Result<Vec<Tensor>> {
         tch::no_grad(|| {
-            let rows = self.book.rows(latent)?;
+            let rows = || self.book.rows(latent);
             if self.opening.waiting()? {
-                return self.opening.collect(&rows, &self.book);
+                return self.opening.collect(&rows()?, &self.book);
             }
             let mut out = vec![histogram(&quantized.indices, self.codes())?.f_to_kind(Kind::Double)?];
             if let Some(pool) = &self.pool {
-                out.extend(pool.collect(&rows, &self.book)?);
+                out.extend(pool.collect(&rows()?, &self.book)?);
                 return Ok(out);
             }
             let pulled = self.pulled()?;
-            out.extend(match (rows.numel().min(pulled.numel()), self.config.anchor) {
+            out.extend(match (latent.numel().min(pulled.numel()), self.config.anchor) {
                 (0, _) => Candidates::none(&self.book)?,
-                (_, Anchor::Closest) => Candidates::closest(&rows, &self.book, &pulled)?.enter(&self.book)?,
+                (_, Anchor::Closest) => Candidates::closest(latent, &self.book, &pulled)?.enter(&self.book)?,
                 (_, Anchor::Random | Anchor::ProbRandom) => {
-                    Candidates::likely(&rows, &self.book, &pulled)?.enter(&self.book)?
+                    Candidates::likely(latent, &self.book, &pulled)?.enter(&self.book)?
                 }
             });
             Ok(out)

@@ -140,9 +140,10 @@ impl Quantizer for Ema {
     }
 
     fn quantize(&self, latent: &Tensor, _train: bool) -> Result<Quantized> {
-        let found = self.book.assign(latent)?;
-        let loss = found.commitment()? * self.config.beta;
-        Ok(Quantized { latent: found.pass(self.config.gradient, latent)?, indices: found.indices, loss })
+        let found = self.book.find(latent)?;
+        let (passed, commitment) = self.book.settle(&found, self.config.gradient)?;
+        let loss = commitment * self.config.beta;
+        Ok(Quantized { latent: passed.f_to_kind(latent.kind())?, indices: found.indices, loss })
     }
 
     fn lookup(&self, indices: &Tensor) -> Result<Tensor> {

@@ -32,6 +32,19 @@ impl Gradient {
         // The difference is an exact zero, so the sum does not round the codes.
         Ok(codes + (&path - path.detach()))
     }
+
+    /// The same of codes that no graph needs: `write` puts them into a tensor like the latent, which becomes the result.
+    pub(crate) fn pass_written(self, latent: &Tensor, write: impl FnOnce(&Tensor) -> Result<()>) -> Result<Tensor> {
+        let mut codes = latent.detach().f_empty_like()?;
+        if self == Self::StraightThrough && latent.requires_grad() {
+            // Hands its gradient on and keeps nothing for it, so its values may then change behind autograd's back.
+            codes.f_copy_(latent)?;
+            write(&codes.detach())?;
+            return Ok(codes);
+        }
+        write(&codes)?;
+        self.pass(latent, &codes)
+    }
 }
 
 /// Norms below this count as it, as in the authors' code: a zero vector has no direction.

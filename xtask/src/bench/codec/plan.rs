@@ -152,10 +152,9 @@ fn step(quick: bool) -> Group {
         title: "A training step of the online clustered codebook",
         about: "Quantize, the loss and its way back, statistics and update, for N = 16,384 vectors of width 256 (2048 with \
                 --quick) with the cosine. It is the first step, in which every code needs an anchor: the most work that a step \
-                can be. The peer sorts the distance matrix, as the authors do; the \
-                results are compared but for one code and vector in a thousand, where rounding decides which neighbour is nearest. \
-                With K = 1024 the latent's copy in rows, its codes, its \
-                gradient and the result, N x 256 each, are most of what is left of memory.",
+                can be. The peer sorts the distance matrix, as the authors do; the results are compared but for one code and \
+                vector in a thousand, where rounding decides which neighbour is nearest. With K = 1024 the result and the \
+                latent's gradient, N x 256 each, are most of what is left of memory.",
         cases: sizes.iter().flat_map(|&codes| ["closest", "probrandom"].map(|anchor| case(codes, anchor))).collect(),
     }
 }

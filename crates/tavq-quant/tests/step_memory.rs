@@ -1,0 +1,40 @@
+//! Memory of a training step of the clustered codebook, in a process of its own because the high-water mark is the process's.
+
+use tavq_quant::{Anchor, Cvq, CvqConfig, Quantizer};
+use tavq_torch::peak_memory;
+use tch::nn::VarStore;
+use tch::{Device, Kind, Tensor};
+
+/// Quantizes, goes back and updates, at the first step, in which every code needs an anchor.
+fn step(anchor: Anchor, images: i64) {
+    let store = VarStore::new(Device::Cpu);
+    let config = CvqConfig { codes: 256, anchor, ..CvqConfig::default() };
+    let mut cvq = Cvq::new(&store.root(), &config, 256).unwrap();
+    let latent = Tensor::randn([images, 256, 16, 16], (Kind::Float, Device::Cpu)).set_requires_grad(true);
+    let quantized = cvq.quantize(&latent, true).unwrap();
+    quantized.loss.backward();
+    let update = cvq.batch_update().unwrap();
+    let statistics = update.collect(&latent, &quantized).unwrap();
+    update.apply(&statistics, 0).unwrap();
+    assert!(latent.grad().abs().sum(Kind::Float).double_value(&[]) > 0.0);
+}
+
+#[test]
+fn a_step_of_cvq_holds_few_copies_of_the_latent() {
+    for anchor in [Anchor::Closest, Anchor::ProbRandom] {
+        // Takes the buffers that any step takes.
+        step(anchor, 1);
+    }
+    let Some(before) = peak_memory() else {
+        eprintln!("not run: this system does not tell a process's peak memory");
+        return;
+    };
+    let latent = 32 * 256 * 16 * 16 * 4;
+    for anchor in [Anchor::Closest, Anchor::ProbRandom] {
+        step(anchor, 32);
+    }
+    let grown = peak_memory().unwrap_or(0).saturating_sub(before);
+    // The latent itself, the result, the gradient, the absolute values above, and parts of 4 MiB.
+    assert!(grown < 4 * latent + (16 << 20), "{} MiB for a latent of {} MiB", grown >> 20, latent >> 20);
+    println!("{} MiB", grown >> 20);
+}
