@@ -33,7 +33,8 @@ class Net:
 
     def norm(self, x, name):
         n = x.shape[1]
-        return F.group_norm(x, 32, self.w(f"{name}.weight", (n,)), self.w(f"{name}.bias", (n,)), 1e-6)
+        groups = self.c.get("norm_num_groups", 32)
+        return F.group_norm(x, groups, self.w(f"{name}.weight", (n,)), self.w(f"{name}.bias", (n,)), 1e-6)
 
     def block(self, x, name, to):
         h = self.conv(F.silu(self.norm(x, f"{name}.norm1")), f"{name}.conv1", to, 3)
@@ -56,14 +57,19 @@ class Net:
 
     def middle(self, x, name):
         n = x.shape[1]
-        return self.block(self.attention(self.block(x, f"{name}.block_1", n), f"{name}.attn_1"), f"{name}.block_2", n)
+        h = self.block(x, f"{name}.block_1", n)
+        if self.c.get("mid_attention", True):
+            h = self.attention(h, f"{name}.attn_1")
+        return self.block(h, f"{name}.block_2", n)
 
     def encode(self, x):
         h = self.conv(x, "encoder.conv_in", self.c["ch"], 3)
         stages = len(self.c["ch_mult"])
         for i in range(stages):
             h = self.stage(h, f"encoder.down.{i}", i, self.c["num_res_blocks"])
-            if i + 1 < stages:
+            if i + 1 < stages and not self.c.get("resamp_with_conv", True):
+                h = F.avg_pool2d(h, 2)
+            elif i + 1 < stages:
                 h = self.conv(F.pad(h, (0, 1, 0, 1)), f"encoder.down.{i}.downsample.conv", h.shape[1], 3, 2, 0)
         h = F.silu(self.norm(self.middle(h, "encoder.mid"), "encoder.norm_out"))
         return self.conv(self.conv(h, "encoder.conv_out", self.c["z_channels"], 3), "quant_conv", self.c["embed_dim"], 1)
@@ -76,8 +82,11 @@ class Net:
         for i in reversed(range(stages)):
             h = self.stage(h, f"decoder.up.{i}", i, self.c["num_res_blocks"] + 1)
             if i > 0:
-                h = self.conv(F.interpolate(h, scale_factor=2.0), f"decoder.up.{i}.upsample.conv", h.shape[1], 3)
-        return self.conv(F.silu(self.norm(h, "decoder.norm_out")), "decoder.conv_out", self.c["out_ch"], 3)
+                h = F.interpolate(h, scale_factor=2.0)
+                if self.c.get("resamp_with_conv", True):
+                    h = self.conv(h, f"decoder.up.{i}.upsample.conv", h.shape[1], 3)
+        out = self.conv(F.silu(self.norm(h, "decoder.norm_out")), "decoder.conv_out", self.c["out_ch"], 3)
+        return out.tanh() if self.c.get("tanh_out") else out
 
     def run(self, images, codes):
         z = self.encode(images)
@@ -134,6 +143,10 @@ def main(recordings, converted=None):
                                     "resolution": 16, "z_channels": 32, "embed_dim": 16})
     make("f8", 96, (2, 3, 32, 48), {**shared, "ch_mult": [1, 1, 2, 4], "num_res_blocks": 2,
                                     "attn_resolutions": [16, 4], "resolution": 32, "z_channels": 24, "embed_dim": 8})
+    # What taming, latent-diffusion and diffusers leave out or add, each where its key says so.
+    make("bare", 64, (2, 3, 16, 24), {**shared, "ch_mult": [1, 2, 1], "num_res_blocks": 1, "attn_resolutions": [8],
+                                      "resolution": 16, "z_channels": 12, "embed_dim": 8, "norm_num_groups": 8,
+                                      "mid_attention": False, "resamp_with_conv": False, "tanh_out": True})
 
 
 main(*sys.argv[1:])

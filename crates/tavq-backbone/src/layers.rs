@@ -37,10 +37,9 @@ impl Conv {
     ///
     /// Both are linear. On a CPU they are taken as one transposed 4x4 convolution of stride 2: four products a pixel in place
     /// of nine, and the doubled image never exists.
-    pub(crate) fn doubled(&self, x: &Tensor) -> Result<Tensor> {
+    fn doubled(&self, x: &Tensor) -> Result<Tensor> {
         if x.device() != Device::Cpu {
-            let size = x.size();
-            return self.forward(&x.f_upsample_nearest2d([size[2] * 2, size[3] * 2], None, None)?);
+            return self.forward(&doubled(x)?);
         }
         let size = self.weight.size();
         let spread = Tensor::from_slice(&SPREAD).f_view([3, 4])?.f_to_kind(self.weight.kind())?;
@@ -48,6 +47,42 @@ impl Conv {
         let weight = taps.f_mm(&spread.f_kron(&spread)?)?.f_view([size[1], size[0], 4, 4])?;
         Ok(x.f_conv_transpose2d(&weight, Some(&self.bias), [2; 2], [1; 2], [0; 2], 1, [1; 2])?)
     }
+}
+
+/// Halving or doubling of the size, by a convolution or plainly.
+#[derive(Debug)]
+pub(crate) struct Resample(Option<Conv>);
+
+impl Resample {
+    pub(crate) fn halving(path: &nn::Path<'_>, width: i64, convolves: bool) -> Result<Self> {
+        Ok(Self(if convolves { Some(Conv::new(&path.sub("conv"), width, width, 3, 2, 0)?) } else { None }))
+    }
+
+    pub(crate) fn doubling(path: &nn::Path<'_>, width: i64, convolves: bool) -> Result<Self> {
+        Ok(Self(if convolves { Some(Conv::same(&path.sub("conv"), width, width)?) } else { None }))
+    }
+
+    /// Half the size: with one row and column of zeros at the right and bottom only, or means of 2 x 2.
+    pub(crate) fn halve(&self, x: &Tensor) -> Result<Tensor> {
+        match &self.0 {
+            Some(conv) => conv.forward(&x.f_constant_pad_nd([0, 1, 0, 1])?),
+            None => Ok(x.f_avg_pool2d([2, 2], [2, 2], [0, 0], false, true, None)?),
+        }
+    }
+
+    /// Twice the size.
+    pub(crate) fn double(&self, x: &Tensor) -> Result<Tensor> {
+        match &self.0 {
+            Some(conv) => conv.doubled(x),
+            None => doubled(x),
+        }
+    }
+}
+
+/// Nearest-neighbour doubling.
+fn doubled(x: &Tensor) -> Result<Tensor> {
+    let size = x.size();
+    Ok(x.f_upsample_nearest2d([size[2] * 2, size[3] * 2], None, None)?)
 }
 
 /// On one axis, which of the four taps of the transposed convolution each of the three taps enters: a row for each of the
@@ -79,24 +114,24 @@ fn variables(path: &nn::Path<'_>, shape: &[i64], bias: i64, fan: i64) -> Result<
     Ok((path.f_uniform("weight", shape, -bound, bound)?, path.f_uniform("bias", &[bias], -bound, bound)?))
 }
 
-/// Groups of every normalisation, which divide its channels.
-pub(crate) const GROUPS: i64 = 32;
 const EPSILON: f64 = 1e-6;
 
 /// Group normalisation.
 #[derive(Debug)]
 pub(crate) struct Norm {
+    groups: i64,
     weight: Tensor,
     bias: Tensor,
 }
 
 impl Norm {
-    pub(crate) fn new(path: &nn::Path<'_>, channels: i64) -> Result<Self> {
-        Ok(Self { weight: path.f_ones("weight", &[channels])?, bias: path.f_zeros("bias", &[channels])? })
+    /// `groups` divide the channels.
+    pub(crate) fn new(path: &nn::Path<'_>, channels: i64, groups: i64) -> Result<Self> {
+        Ok(Self { groups, weight: path.f_ones("weight", &[channels])?, bias: path.f_zeros("bias", &[channels])? })
     }
 
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(x.f_group_norm(GROUPS, Some(&self.weight), Some(&self.bias), EPSILON, true)?)
+        Ok(x.f_group_norm(self.groups, Some(&self.weight), Some(&self.bias), EPSILON, true)?)
     }
 
     /// Followed by x sigmoid(x).
@@ -119,11 +154,11 @@ pub(crate) struct ResnetBlock {
 }
 
 impl ResnetBlock {
-    pub(crate) fn new(path: &nn::Path<'_>, from: i64, to: i64, dropout: f64) -> Result<Self> {
+    pub(crate) fn new(path: &nn::Path<'_>, from: i64, to: i64, groups: i64, dropout: f64) -> Result<Self> {
         Ok(Self {
-            norm1: Norm::new(&path.sub("norm1"), from)?,
+            norm1: Norm::new(&path.sub("norm1"), from, groups)?,
             conv1: Conv::same(&path.sub("conv1"), from, to)?,
-            norm2: Norm::new(&path.sub("norm2"), to)?,
+            norm2: Norm::new(&path.sub("norm2"), to, groups)?,
             conv2: Conv::same(&path.sub("conv2"), to, to)?,
             shortcut: if from == to { None } else { Some(Conv::point(&path.sub("nin_shortcut"), from, to)?) },
             dropout,
@@ -156,10 +191,10 @@ pub(crate) struct Attention {
 }
 
 impl Attention {
-    pub(crate) fn new(path: &nn::Path<'_>, channels: i64) -> Result<Self> {
+    pub(crate) fn new(path: &nn::Path<'_>, channels: i64, groups: i64) -> Result<Self> {
         let conv = |name: &str| Conv::point(&path.sub(name), channels, channels);
         Ok(Self {
-            norm: Norm::new(&path.sub("norm"), channels)?,
+            norm: Norm::new(&path.sub("norm"), channels, groups)?,
             q: conv("q")?,
             k: conv("k")?,
             v: conv("v")?,

@@ -40,7 +40,7 @@ fn replay(file: &TensorFile, model: &Vqgan, book: &Vq) {
 
 #[test]
 fn outputs_equal_those_of_the_published_network() {
-    for (name, codes) in [("f2", 64), ("f8", 96)] {
+    for (name, codes) in [("f2", 64), ("f8", 96), ("bare", 64)] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(format!("vqgan_{name}.safetensors"));
         let file = TensorFile::open(&path).unwrap();
         let (store, model, book) = build(&file, codes);

@@ -36,6 +36,10 @@ fn sizes_are_known_before_anything_is_built() {
         let counted: i64 = variables(&published).iter().map(|(_, shape)| shape.iter().product::<i64>()).sum();
         assert_eq!(published.values(), counted as f64);
     }
+    let mut bare = small(&[1, 2, 1], &[4]);
+    (bare.backbone.mid_attention, bare.backbone.resamp_with_conv) = (false, false);
+    let counted: i64 = variables(&bare).iter().map(|(_, shape)| shape.iter().product::<i64>()).sum();
+    assert_eq!(bare.values(), counted as f64);
     // The published f = 16 model with 1024 codes.
     let full =
         Published { backbone: VqganConfig { levels: 1, ..VqganConfig::default() }, codes: 1024, ..small(&[1], &[]) };
@@ -72,6 +76,32 @@ fn taming_has_its_configuration_in_several_places() {
         json!({"model": {"params": {"first_stage_config": {"params": params}, "timesteps": 1000}}}),
     ] {
         assert_eq!(Layout::Taming.read_config(&value).unwrap(), expected);
+    }
+}
+
+#[test]
+fn networks_that_leave_parts_out_are_told_as_latent_diffusion_tells_them() {
+    let mut bare = small(&[1, 2, 1], &[]);
+    (bare.backbone.mid_attention, bare.backbone.resamp_with_conv, bare.backbone.tanh_out) = (false, false, true);
+    let yaml = Layout::Taming.write_config(&bare, Codebook::Table).unwrap();
+    for part in ["ldm.models.autoencoder.VQModel", "torch.nn.Identity", "attn_type: none", "resamp_with_conv: false"] {
+        assert!(yaml.contains(part), "{yaml}");
+    }
+    let text = |layout: Layout, published: &Published| {
+        layout.write_config(published, Codebook::Table).unwrap_err().to_string()
+    };
+    assert!(text(Layout::Diffusers, &bare).contains("resamp_with_conv: expected true, found false"));
+    bare.backbone.resamp_with_conv = true;
+    assert!(text(Layout::LlamaGen, &bare).contains("tanh_out: expected false, found true"));
+    bare.backbone.tanh_out = false;
+    assert!(text(Layout::LlamaGen, &bare).contains("mid_attention: expected true, found false"));
+    let codebook = Layout::Taming.write_config(&bare, Codebook::Gumbel).unwrap_err().to_string();
+    assert!(codebook.contains("plain table"), "{codebook}");
+    bare.backbone.attn_resolutions = vec![8];
+    assert!(text(Layout::Taming, &bare).contains("one type for all attention"));
+    (bare.backbone.mid_attention, bare.backbone.norm_num_groups) = (true, 16);
+    for layout in [Layout::Taming, Layout::LlamaGen] {
+        assert!(text(layout, &bare).contains("norm_num_groups: expected 32, found 16"), "{layout:?}");
     }
 }
 

@@ -92,12 +92,12 @@ impl From<tavq_pickle::PickleError> for Failure {
     }
 }
 
-/// Adds the file to an I/O error; reading what the caller named is input, writing is work.
+/// Adds the file to an I/O error; what cannot be read is the caller's input.
 pub(crate) fn reading(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Failure + '_ {
     move |e| Failure::input(anyhow::Error::from(e).context(path.display().to_string()))
 }
 
-/// The same for writing.
+/// The same for writing: a place that is none is the caller's, a full disk is not.
 pub(crate) fn writing(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Failure + '_ {
-    move |e| Failure::work(anyhow::Error::from(e).context(path.display().to_string()))
+    move |source| TrainError::Io { path: path.to_path_buf(), source }.into()
 }

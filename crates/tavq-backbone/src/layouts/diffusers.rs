@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 use super::read::{only, part};
 use super::{LayoutError, Published};
 use crate::VqganConfig;
-use crate::layers::GROUPS;
 
 /// Arguments of the constructor (version 0.42), with its defaults.
 #[derive(Debug, Deserialize)]
@@ -77,8 +76,6 @@ pub(super) fn read(value: &Value) -> Result<Published, LayoutError> {
     let config: VqModel = part("", &Value::Object(own))?;
     only("norm_type", &"group".to_owned(), &config.norm_type)?;
     only("act_fn", &"silu".to_owned(), &config.act_fn)?;
-    only("mid_block_add_attention", &true, &config.mid_block_add_attention)?;
-    only("norm_num_groups", &GROUPS, &config.norm_num_groups)?;
     let widths = &config.block_out_channels;
     let Some(ch) = widths.first().copied() else {
         return Err(LayoutError::config("block_out_channels", "at least one width", "none"));
@@ -105,6 +102,8 @@ pub(super) fn read(value: &Value) -> Result<Published, LayoutError> {
         out_ch: config.out_channels,
         ch_mult: widths.iter().map(|w| w / ch).collect(),
         num_res_blocks: config.layers_per_block,
+        norm_num_groups: config.norm_num_groups,
+        mid_attention: config.mid_block_add_attention,
         attn_resolutions: (0..widths.len()).filter(|i| down[*i]).map(|i| resolution >> i).collect(),
         dropout: 0.0,
         in_channels: config.in_channels,
@@ -139,6 +138,12 @@ pub(super) fn check_loss(published: &Published) -> Result<(), LayoutError> {
     Ok(())
 }
 
+/// Refuses what only taming's and latent-diffusion's networks leave out or add.
+pub(super) fn convolves(config: &VqganConfig) -> Result<(), LayoutError> {
+    only("backbone.resamp_with_conv", &true, &config.resamp_with_conv)?;
+    only("backbone.tanh_out", &false, &config.tanh_out)
+}
+
 pub(super) fn write(published: &Published) -> Result<String, LayoutError> {
     check_loss(published)?;
     let c = &published.backbone;
@@ -146,6 +151,7 @@ pub(super) fn write(published: &Published) -> Result<String, LayoutError> {
         let expected = "1 as its first entry: diffusers' first convolution is as wide as its first stage";
         return Err(LayoutError::config("backbone.ch_mult", expected, format!("{:?}", c.ch_mult)));
     }
+    convolves(c)?;
     let stages = c.stages();
     let typed = |i: usize, known: (&'static str, &'static str)| if c.attends(i) { known.1 } else { known.0 };
     let config = json!({
@@ -159,8 +165,8 @@ pub(super) fn write(published: &Published) -> Result<String, LayoutError> {
         "latent_channels": c.z_channels,
         "layers_per_block": c.num_res_blocks,
         "lookup_from_codebook": false,
-        "mid_block_add_attention": true,
-        "norm_num_groups": GROUPS,
+        "mid_block_add_attention": c.mid_attention,
+        "norm_num_groups": c.norm_num_groups,
         "norm_type": "group",
         "num_vq_embeddings": published.codes,
         "out_channels": c.out_ch,

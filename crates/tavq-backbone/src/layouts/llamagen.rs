@@ -101,6 +101,9 @@ pub(super) fn write(published: &Published) -> Result<String, LayoutError> {
         let expected = format!("[{}]: LlamaGen attends at the coarsest size alone", c.resolution >> last);
         return Err(LayoutError::config("backbone.attn_resolutions", expected, format!("{:?}", c.attn_resolutions)));
     }
+    super::diffusers::convolves(c)?;
+    only("backbone.norm_num_groups", &32, &c.norm_num_groups)?;
+    only("backbone.mid_attention", &true, &c.mid_attention)?;
     let args = ModelArgs {
         codebook_size: published.codes,
         codebook_embed_dim: c.embed_dim,

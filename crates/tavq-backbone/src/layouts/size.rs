@@ -20,16 +20,17 @@ pub(super) fn values(published: &Published) -> f64 {
     let last = c.stages().saturating_sub(1);
     let widths: Vec<i64> = (0..c.stages()).map(|i| c.width(i)).collect();
     let coarsest = widths.last().copied().unwrap_or(c.ch);
-    let middle = 2.0 * block(coarsest, coarsest) + attention(coarsest);
+    let middle = 2.0 * block(coarsest, coarsest) + if c.mid_attention { attention(coarsest) } else { 0.0 };
+    let resample = |width: i64| if c.resamp_with_conv { conv(width, width, 3) } else { 0.0 };
     let (mut encoder, mut from) = (conv(c.in_channels, c.ch, 3), c.ch);
     for (i, to) in widths.iter().copied().enumerate() {
-        encoder += stage(i, from, to, c.num_res_blocks) + if i == last { 0.0 } else { conv(to, to, 3) };
+        encoder += stage(i, from, to, c.num_res_blocks) + if i == last { 0.0 } else { resample(to) };
         from = to;
     }
     encoder += middle + norm(coarsest) + conv(coarsest, c.z_channels, 3);
     let (mut decoder, mut from) = (conv(c.z_channels, coarsest, 3) + middle, coarsest);
     for (i, to) in widths.iter().copied().enumerate().rev() {
-        decoder += stage(i, from, to, c.num_res_blocks + 1) + if i == 0 { 0.0 } else { conv(to, to, 3) };
+        decoder += stage(i, from, to, c.num_res_blocks + 1) + if i == 0 { 0.0 } else { resample(to) };
         from = to;
     }
     decoder += norm(from) + conv(from, c.out_ch, 3);

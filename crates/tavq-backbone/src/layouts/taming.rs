@@ -56,11 +56,14 @@ pub(super) fn read(value: &Value) -> Result<Published, LayoutError> {
     let join = |key: &str| if place.is_empty() { key.to_owned() } else { format!("{place}.{key}") };
     let net: Network = part(&join("ddconfig"), network)?;
     let key = |name: &str, expected: bool, found: bool| only(&join(&format!("ddconfig.{name}")), &expected, &found);
-    key("resamp_with_conv", true, net.resamp_with_conv)?;
     key("give_pre_end", false, net.give_pre_end)?;
-    key("tanh_out", false, net.tanh_out)?;
     key("use_linear_attn", false, net.use_linear_attn)?;
-    only(&join("ddconfig.attn_type"), &vanilla(), &net.attn_type)?;
+    // The type of all attention, that of stages included.
+    let attends = match net.attn_type.as_str() {
+        "vanilla" => true,
+        "none" => false,
+        other => return Err(LayoutError::config(join("ddconfig.attn_type").as_str(), "vanilla or none", other)),
+    };
     let number = |name: &str| match params.get(name) {
         Some(value) => part::<i64>(&join(name), value),
         None => Err(LayoutError::config(&join(name), "a whole number", "none")),
@@ -80,12 +83,15 @@ pub(super) fn read(value: &Value) -> Result<Published, LayoutError> {
         out_ch: net.out_ch,
         ch_mult: net.ch_mult,
         num_res_blocks: net.num_res_blocks,
-        attn_resolutions: net.attn_resolutions,
+        attn_resolutions: if attends { net.attn_resolutions } else { Vec::new() },
+        mid_attention: attends,
+        resamp_with_conv: net.resamp_with_conv,
         dropout: net.dropout,
         in_channels: net.in_channels,
         resolution: net.resolution,
         z_channels: net.z_channels,
         double_z: net.double_z,
+        tanh_out: net.tanh_out,
         embed_dim: number("embed_dim")?,
         levels: 1,
         ..VqganConfig::default()
@@ -105,17 +111,24 @@ pub(super) fn write(published: &Published, kind: Codebook) -> Result<String, Lay
         super::diffusers::check_loss(published)?;
     }
     let c = &published.backbone;
+    only("backbone.norm_num_groups", &32, &c.norm_num_groups)?;
     let target = match kind {
-        Codebook::Table => "VQModel",
-        Codebook::Averages => "EMAVQ",
-        Codebook::Gumbel => "GumbelVQ",
+        // taming's network has no such parts, and would pass over the keys that name them.
+        _ if !c.mid_attention || c.tanh_out => latent_diffusion(c, kind)?,
+        Codebook::Table => "taming.models.vqgan.VQModel",
+        Codebook::Averages => "taming.models.vqgan.EMAVQ",
+        Codebook::Gumbel => "taming.models.vqgan.GumbelVQ",
     };
+    let attn_type = if c.mid_attention { "" } else { "      attn_type: none\n" };
+    let tanh_out = if c.tanh_out { "      tanh_out: true\n" } else { "" };
+    let plain = if c.resamp_with_conv { "" } else { "      resamp_with_conv: false\n" };
+    let loss = if target.starts_with("ldm") { "torch.nn.Identity" } else { "taming.modules.losses.DummyLoss" };
     let more = if kind == Codebook::Gumbel { GUMBEL } else { "" };
     Ok(format!(
-        "model:\n  target: taming.models.vqgan.{target}\n  params:\n    embed_dim: {}\n    n_embed: {}\n{more}    ddconfig:\n      \
+        "model:\n  target: {target}\n  params:\n    embed_dim: {}\n    n_embed: {}\n{more}    ddconfig:\n      \
          double_z: false\n      z_channels: {}\n      resolution: {}\n      in_channels: {}\n      out_ch: {}\n      ch: {}\n      \
-         ch_mult: {:?}\n      num_res_blocks: {}\n      attn_resolutions: {:?}\n      dropout: {:?}\n    lossconfig:\n      \
-         target: taming.modules.losses.DummyLoss\n",
+         ch_mult: {:?}\n      num_res_blocks: {}\n      attn_resolutions: {:?}\n      dropout: {:?}\n{attn_type}{tanh_out}{plain}    \
+         lossconfig:\n      target: {loss}\n",
         c.embed_dim,
         published.codes,
         c.z_channels,
@@ -128,4 +141,18 @@ pub(super) fn write(published: &Published, kind: Codebook) -> Result<String, Lay
         c.attn_resolutions,
         c.dropout,
     ))
+}
+
+/// The class of latent-diffusion, which knows no other codebook than a table and one type for all attention.
+fn latent_diffusion(config: &VqganConfig, kind: Codebook) -> Result<&'static str, LayoutError> {
+    if kind != Codebook::Table {
+        let expected = "a plain table (latent-diffusion, whose network this is, has no other)";
+        return Err(LayoutError::config("codebook", expected, format!("{kind:?}")));
+    }
+    if !config.mid_attention && (0..config.stages()).any(|i| config.attends(i)) {
+        let expected = "none without mid_attention (latent-diffusion has one type for all attention)";
+        let found = format!("{:?}", config.attn_resolutions);
+        return Err(LayoutError::config("backbone.attn_resolutions", expected, found));
+    }
+    Ok("ldm.models.autoencoder.VQModel")
 }

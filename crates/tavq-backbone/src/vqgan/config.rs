@@ -3,7 +3,6 @@
 use serde::{Deserialize, Serialize};
 use tavq_quant::{LevelShape, QuantError, Result};
 
-use crate::layers::GROUPS;
 use crate::taps::Wiring;
 
 /// Larger than any size or width of a model; keeps products far from overflow.
@@ -13,7 +12,7 @@ const MOST: i64 = 1 << 16;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct VqganConfig {
-    /// Width of the first convolution, a multiple of 32.
+    /// Width of the first convolution, a multiple of `norm_num_groups`.
     pub ch: i64,
     /// Channels of the reconstruction.
     pub out_ch: i64,
@@ -23,6 +22,13 @@ pub struct VqganConfig {
     pub num_res_blocks: i64,
     /// Sizes at which residual blocks are followed by attention, counted from `resolution` down.
     pub attn_resolutions: Vec<i64>,
+    /// Attention between the two residual blocks at the coarsest size. Without it and with no `attn_resolutions` a model is
+    /// latent-diffusion's `attn_type: none`; diffusers calls it `mid_block_add_attention`.
+    pub mid_attention: bool,
+    /// Halving and doubling with a convolution; without, means of 2 x 2 and repetition.
+    pub resamp_with_conv: bool,
+    /// Groups of every normalisation: 32, but in models of diffusers.
+    pub norm_num_groups: i64,
     /// Dropout inside residual blocks, 0 to 1, in training.
     pub dropout: f64,
     /// Channels of the images.
@@ -34,6 +40,8 @@ pub struct VqganConfig {
     pub z_channels: i64,
     /// Part of the published layout; a vector-quantized model has `false`.
     pub double_z: bool,
+    /// A hyperbolic tangent bounds the reconstruction, as in some of latent-diffusion's models.
+    pub tanh_out: bool,
     /// Width of the codes.
     pub embed_dim: i64,
     /// 1: the latent alone; 3: with two side levels.
@@ -52,11 +60,15 @@ impl Default for VqganConfig {
             ch_mult: vec![1, 1, 2, 2, 4],
             num_res_blocks: 2,
             attn_resolutions: vec![16],
+            mid_attention: true,
+            resamp_with_conv: true,
+            norm_num_groups: 32,
             dropout: 0.0,
             in_channels: 3,
             resolution: 256,
             z_channels: 256,
             double_z: false,
+            tanh_out: false,
             embed_dim: 256,
             levels: 3,
             tap_strides: Vec::new(),
@@ -71,6 +83,7 @@ impl VqganConfig {
         let sizes = [
             ("ch", self.ch),
             ("out_ch", self.out_ch),
+            ("norm_num_groups", self.norm_num_groups),
             ("num_res_blocks", self.num_res_blocks),
             ("in_channels", self.in_channels),
             ("resolution", self.resolution),
@@ -80,8 +93,8 @@ impl VqganConfig {
         for (field, value) in sizes {
             at_least_one(field, value)?;
         }
-        if self.ch % GROUPS != 0 {
-            let expected = format!("a multiple of {GROUPS}, the groups of a normalisation");
+        if self.ch % self.norm_num_groups != 0 {
+            let expected = format!("a multiple of {}, the groups of a normalisation", self.norm_num_groups);
             return Err(bad("ch", &expected, self.ch));
         }
         if self.ch_mult.is_empty() || self.ch_mult.len() > 16 {

@@ -6,29 +6,31 @@ use tch::{Tensor, nn};
 
 use super::VqganConfig;
 use super::encoder::{Middle, Stage};
-use crate::layers::{Conv, Norm};
+use crate::layers::{Conv, Norm, Resample};
 
 #[derive(Debug)]
 pub(super) struct Decoder {
     conv_in: Conv,
     mid: Middle,
     /// In the order they run: coarsest first.
-    up: Vec<(Stage, Option<Conv>)>,
+    up: Vec<(Stage, Option<Resample>)>,
     norm_out: Norm,
     conv_out: Conv,
+    tanh_out: bool,
 }
 
 impl Decoder {
     pub(super) fn new(path: &nn::Path<'_>, config: &VqganConfig) -> Result<Self> {
         let mut from = config.width(config.stages() - 1);
         let conv_in = Conv::same(&path.sub("conv_in"), config.z_channels, from)?;
-        let mid = Middle::new(&path.sub("mid"), from, config.dropout)?;
+        let mid = Middle::new(&path.sub("mid"), from, config)?;
         let mut up = Vec::new();
         for i in (0..config.stages()).rev() {
             let path = path.sub("up").sub(i);
             let to = config.width(i);
-            let stage = Stage::new(&path, config.num_res_blocks + 1, from, to, config.attends(i), config.dropout)?;
-            let double = if i == 0 { None } else { Some(Conv::same(&path.sub("upsample").sub("conv"), to, to)?) };
+            let stage = Stage::new(&path, config, i, from, config.num_res_blocks + 1)?;
+            let convolves = config.resamp_with_conv;
+            let double = if i == 0 { None } else { Some(Resample::doubling(&path.sub("upsample"), to, convolves)?) };
             up.push((stage, double));
             from = to;
         }
@@ -36,8 +38,9 @@ impl Decoder {
             conv_in,
             mid,
             up,
-            norm_out: Norm::new(&path.sub("norm_out"), from)?,
+            norm_out: Norm::new(&path.sub("norm_out"), from, config.norm_num_groups)?,
             conv_out: Conv::same(&path.sub("conv_out"), from, config.out_ch)?,
+            tanh_out: config.tanh_out,
         })
     }
 
@@ -46,9 +49,10 @@ impl Decoder {
         for (stage, double) in &self.up {
             h = stage.forward(h, train)?;
             if let Some(double) = double {
-                h = double.doubled(&h)?;
+                h = double.double(&h)?;
             }
         }
-        self.conv_out.forward(&self.norm_out.swish(&h)?)
+        let out = self.conv_out.forward(&self.norm_out.swish(&h)?)?;
+        Ok(if self.tanh_out { out.f_tanh()? } else { out })
     }
 }

@@ -4,7 +4,7 @@ use tavq_quant::Result;
 use tch::{Tensor, nn};
 
 use super::VqganConfig;
-use crate::layers::{Attention, Conv, Norm, ResnetBlock};
+use crate::layers::{Attention, Conv, Norm, Resample, ResnetBlock};
 use crate::taps::{Pass, Taps};
 
 /// Residual blocks, each followed by attention where the stage attends.
@@ -14,19 +14,17 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    pub(super) fn new(
-        path: &nn::Path<'_>,
-        count: i64,
-        from: i64,
-        to: i64,
-        attends: bool,
-        dropout: f64,
-    ) -> Result<Self> {
+    /// Stage `i` of a model, from vectors of width `from`.
+    pub(super) fn new(path: &nn::Path<'_>, config: &VqganConfig, i: usize, from: i64, count: i64) -> Result<Self> {
+        let (to, groups) = (config.width(i), config.norm_num_groups);
         let blocks = (0..count)
-            .map(|i| {
-                let from = if i == 0 { from } else { to };
-                let block = ResnetBlock::new(&path.sub("block").sub(i), from, to, dropout)?;
-                let attention = if attends { Some(Attention::new(&path.sub("attn").sub(i), to)?) } else { None };
+            .map(|j| {
+                let from = if j == 0 { from } else { to };
+                let block = ResnetBlock::new(&path.sub("block").sub(j), from, to, groups, config.dropout)?;
+                let attention = match config.attends(i) {
+                    true => Some(Attention::new(&path.sub("attn").sub(j), to, groups)?),
+                    false => None,
+                };
                 Ok((block, attention))
             })
             .collect::<Result<_>>()?;
@@ -45,25 +43,31 @@ impl Stage {
     }
 }
 
-/// Residual block, attention, residual block at the coarsest size.
+/// Residual block, attention where the model has it, residual block at the coarsest size.
 #[derive(Debug)]
 pub(super) struct Middle {
     block_1: ResnetBlock,
-    attn_1: Attention,
+    attn_1: Option<Attention>,
     block_2: ResnetBlock,
 }
 
 impl Middle {
-    pub(super) fn new(path: &nn::Path<'_>, width: i64, dropout: f64) -> Result<Self> {
-        Ok(Self {
-            block_1: ResnetBlock::new(&path.sub("block_1"), width, width, dropout)?,
-            attn_1: Attention::new(&path.sub("attn_1"), width)?,
-            block_2: ResnetBlock::new(&path.sub("block_2"), width, width, dropout)?,
-        })
+    pub(super) fn new(path: &nn::Path<'_>, width: i64, config: &VqganConfig) -> Result<Self> {
+        let groups = config.norm_num_groups;
+        let block = |name: &str| ResnetBlock::new(&path.sub(name), width, width, groups, config.dropout);
+        let block_1 = block("block_1")?;
+        let attn_1 = match config.mid_attention {
+            true => Some(Attention::new(&path.sub("attn_1"), width, groups)?),
+            false => None,
+        };
+        Ok(Self { block_1, attn_1, block_2: block("block_2")? })
     }
 
     pub(super) fn forward(&self, x: &Tensor, train: bool) -> Result<Tensor> {
-        let h = self.attn_1.forward(&self.block_1.forward(x, train)?)?;
+        let mut h = self.block_1.forward(x, train)?;
+        if let Some(attention) = &self.attn_1 {
+            h = attention.forward(&h)?;
+        }
         self.block_2.forward(&h, train)
     }
 }
@@ -71,7 +75,7 @@ impl Middle {
 #[derive(Debug)]
 pub(super) struct Encoder {
     conv_in: Conv,
-    down: Vec<(Stage, Option<Conv>)>,
+    down: Vec<(Stage, Option<Resample>)>,
     mid: Middle,
     norm_out: Norm,
     conv_out: Conv,
@@ -85,18 +89,18 @@ impl Encoder {
         for i in 0..config.stages() {
             let path = path.sub("down").sub(i);
             let to = config.width(i);
-            let stage = Stage::new(&path, config.num_res_blocks, from, to, config.attends(i), config.dropout)?;
+            let stage = Stage::new(&path, config, i, from, config.num_res_blocks)?;
             let last = i + 1 == config.stages();
-            let halve =
-                if last { None } else { Some(Conv::new(&path.sub("downsample").sub("conv"), to, to, 3, 2, 0)?) };
+            let convolves = config.resamp_with_conv;
+            let halve = if last { None } else { Some(Resample::halving(&path.sub("downsample"), to, convolves)?) };
             down.push((stage, halve));
             from = to;
         }
         Ok(Self {
             conv_in,
             down,
-            mid: Middle::new(&path.sub("mid"), from, config.dropout)?,
-            norm_out: Norm::new(&path.sub("norm_out"), from)?,
+            mid: Middle::new(&path.sub("mid"), from, config)?,
+            norm_out: Norm::new(&path.sub("norm_out"), from, config.norm_num_groups)?,
             conv_out: Conv::same(&path.sub("conv_out"), from, config.z_channels)?,
         })
     }
@@ -107,8 +111,7 @@ impl Encoder {
         for (i, (stage, halve)) in self.down.iter().enumerate() {
             h = taps.pass(i, stage.forward(h, train)?, pass)?;
             if let Some(halve) = halve {
-                // One row and column of zeros at the right and bottom only.
-                h = halve.forward(&h.f_constant_pad_nd([0, 1, 0, 1])?)?;
+                h = halve.halve(&h)?;
             }
         }
         let h = self.mid.forward(&h, train)?;

@@ -272,7 +272,11 @@ impl Found {
             );
         }
         if self.usage.is_empty() {
-            say!("codes used: not recorded");
+            let how = match self.kind {
+                "checkpoint" | "model file" => "",
+                _ => "import it, then ",
+            };
+            say!("codes used: not recorded; {how}`tavq evaluate --checkpoint FILE --data MANIFEST` counts them");
         }
         if !self.placeholders.is_empty() {
             say!("unknown globals, passed over: {}", self.placeholders.join(", "));

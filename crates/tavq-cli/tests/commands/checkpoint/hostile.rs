@@ -149,8 +149,9 @@ fn networks_that_diffusers_has_and_we_have_not() {
     for (key, value, parts) in [
         ("norm_type", serde_json::json!("spatial"), vec!["norm_type: expected \"group\", found \"spatial\""]),
         ("act_fn", serde_json::json!("relu"), vec!["act_fn", "silu"]),
-        ("mid_block_add_attention", serde_json::json!(false), vec!["mid_block_add_attention: expected true"]),
-        ("norm_num_groups", serde_json::json!(8), vec!["norm_num_groups: expected 32, found 8"]),
+        ("mid_block_add_attention", serde_json::json!(1), vec!["mid_block_add_attention"]),
+        ("norm_num_groups", serde_json::json!(5), vec!["ch: expected a multiple of 5"]),
+        ("norm_num_groups", serde_json::json!(0), vec!["norm_num_groups: expected 1 to"]),
         ("block_out_channels", serde_json::json!([32, 48]), vec!["block_out_channels", "[32, 48]"]),
         ("block_out_channels", serde_json::json!([]), vec!["block_out_channels", "none"]),
         ("block_out_channels", serde_json::json!([48, 48]), vec!["ch: expected a multiple of 32"]),

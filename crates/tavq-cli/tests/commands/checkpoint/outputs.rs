@@ -1,15 +1,22 @@
 //! Where results go: never over an input, a device or another's files; and what a wrong source is told.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{import, network, published, taming};
 use crate::common::{folder, refuse, refuse_cleanly, succeed, text};
 
-#[test]
-fn an_output_never_replaces_an_input() {
-    let dir = folder("outputs");
+/// A folder with a taming checkpoint, its YAML and the model file imported from them.
+fn imported(name: &str) -> (PathBuf, PathBuf, PathBuf, PathBuf) {
+    let dir = folder(name);
     let (ckpt, yaml) = taming(&dir, &network(&published()));
     let model = dir.join("model.safetensors");
+    import("taming", &ckpt, Some(&yaml), &model);
+    (dir, ckpt, yaml, model)
+}
+
+#[test]
+fn an_output_never_replaces_an_input() {
+    let (dir, ckpt, yaml, model) = imported("outputs");
     let args = |out: &Path| {
         ["checkpoint", "import", "--from", "taming", text(&ckpt), "--config", text(&yaml), "--out", text(out)]
             .map(str::to_owned)
@@ -19,7 +26,6 @@ fn an_output_never_replaces_an_input() {
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         refuse_cleanly(&dir, &args, &["--out", "expected another place than the input"]);
     }
-    import("taming", &ckpt, Some(&yaml), &model);
     let export = |layout: &str, out: &Path| {
         refuse_cleanly(
             &dir,
@@ -42,11 +48,24 @@ fn an_output_never_replaces_an_input() {
 }
 
 #[test]
+fn a_place_that_is_none_is_refused() {
+    let (dir, ckpt, yaml, model) = imported("outputs-place");
+    // Below a file nothing can lie.
+    let out = yaml.join("inner").join("x.ckpt");
+    let import = ["checkpoint", "import", "--from", "taming", text(&ckpt), "--config", text(&yaml), "--out", text(&out)];
+    refuse_cleanly(&dir, &import, &["model.yaml"]);
+    for layout in ["taming", "diffusers"] {
+        refuse_cleanly(
+            &dir,
+            &["checkpoint", "export", "--to", layout, text(&model), "--out", text(&out)],
+            &["model.yaml"],
+        );
+    }
+}
+
+#[test]
 fn a_folder_with_other_files_is_not_replaced() {
-    let dir = folder("outputs-folder");
-    let (ckpt, yaml) = taming(&dir, &network(&published()));
-    let model = dir.join("model.safetensors");
-    import("taming", &ckpt, Some(&yaml), &model);
+    let (dir, _, _, model) = imported("outputs-folder");
     let out = dir.join("exported");
     let args = ["checkpoint", "export", "--to", "diffusers", text(&model), "--out", text(&out)];
     succeed(&args);
@@ -57,22 +76,19 @@ fn a_folder_with_other_files_is_not_replaced() {
 
 #[test]
 fn the_same_import_gives_the_same_file() {
-    let dir = folder("outputs-same");
-    let (ckpt, yaml) = taming(&dir, &network(&published()));
-    let bytes = ["a", "b", "c", "d"].map(|name| {
+    let (dir, ckpt, yaml, first) = imported("outputs-same");
+    let first = std::fs::read(first).unwrap();
+    let bytes = ["a", "b", "c"].map(|name| {
         let out = dir.join(name).with_extension("safetensors");
         import("taming", &ckpt, Some(&yaml), &out);
         std::fs::read(out).unwrap()
     });
-    assert!(bytes.iter().all(|other| *other == bytes[0]));
+    assert!(bytes.iter().all(|other| *other == first));
 }
 
 #[test]
 fn a_wrong_source_is_told_what_to_do() {
-    let dir = folder("outputs-source");
-    let (ckpt, yaml) = taming(&dir, &network(&published()));
-    let model = dir.join("model.safetensors");
-    import("taming", &ckpt, Some(&yaml), &model);
+    let (dir, ckpt, _, model) = imported("outputs-source");
     let exported = dir.join("exported");
     succeed(&["checkpoint", "export", "--to", "diffusers", text(&model), "--out", text(&exported)]);
     let with = |source: &Path, parts: &[&str]| {
