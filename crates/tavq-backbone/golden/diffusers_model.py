@@ -7,7 +7,7 @@ python3 golden/diffusers_model.py exported exported
 
 Weights follow from their names (formula.py), so the files hold configurations, images and results alone. The second
 command lets our own code write the folder that the third one loads with diffusers' own code. Found with diffusers 0.42.1:
-indices equal both ways; importing, latents differ by 2.7e-6 at most and reconstructions by 5.6e-6 (bare: BARE); exporting, by 2.6e-6 and
+indices equal both ways; importing, latents differ by 2.7e-6 at most and reconstructions by 5.6e-6 (bare: 1.1e-6 and 3.7e-6); exporting, by 2.6e-6 and
 7.8e-6 (the tests print these numbers with `-- --nocapture`).
 """
 import json

@@ -4,7 +4,8 @@ pip install torch==2.11.0 numpy pyyaml einops && pip install --no-deps taming-tr
 tavq checkpoint export --to taming MODEL --out m.ckpt; python3 golden/taming_export.py m [IMAGES.npy OUT.safetensors]
 
 OUT.safetensors is what `tavq reconstruct --checkpoint MODEL --tensors IMAGES.npy` wrote. Found on the two recorded models of
-golden/vqgan.py and on a GumbelVQ: every key matches, and reconstructions differ by 1.0e-5 at most.
+golden/vqgan.py, on a GumbelVQ and on a VQModel with resamp_with_conv: false: every key matches, and reconstructions differ by
+1.0e-5 at most.
 """
 import importlib
 import sys

@@ -96,14 +96,14 @@ fn published(args: &ModelArgs) -> Result<Published, LayoutError> {
 
 pub(super) fn write(published: &Published) -> Result<String, LayoutError> {
     let c = &published.backbone;
+    super::diffusers::convolves(c)?;
+    only("backbone.norm_num_groups", &32, &c.norm_num_groups)?;
+    only("backbone.mid_attention", &true, &c.mid_attention)?;
     let last = c.stages() - 1;
     if (0..=last).any(|i| c.attends(i) != (i == last)) {
         let expected = format!("[{}]: LlamaGen attends at the coarsest size alone", c.resolution >> last);
         return Err(LayoutError::config("backbone.attn_resolutions", expected, format!("{:?}", c.attn_resolutions)));
     }
-    super::diffusers::convolves(c)?;
-    only("backbone.norm_num_groups", &32, &c.norm_num_groups)?;
-    only("backbone.mid_attention", &true, &c.mid_attention)?;
     let args = ModelArgs {
         codebook_size: published.codes,
         codebook_embed_dim: c.embed_dim,

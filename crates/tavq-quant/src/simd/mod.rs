@@ -10,6 +10,7 @@ mod x86;
 
 use std::sync::{Mutex, PoisonError};
 
+use tch::kind::Element;
 use tch::{Device, Kind, Tensor};
 
 use crate::Result;
@@ -22,14 +23,22 @@ pub(crate) struct Kernel {
     /// Codes that they are compared with at once.
     codes: usize,
     search: Search,
+    choose: Choose,
 }
 
 /// Compares a panel of points `[D, points]` with groups of codes `[G, D, codes]` and their offsets `[G, codes]`, of which the
-/// first has the given number: where a score is less than the best so far, it and its code replace that.
+/// first has the given number: where a score is less than the best so far, it and its group replace that.
 ///
 /// # Safety
 /// The processor must have the kernel's instruction set, and the slices those lengths.
 type Search = unsafe fn(&[f32], &[f32], &[f32], usize, i32, &mut [f32], &mut [i32]);
+
+/// The first code of a group `[D, codes]` with offsets `[codes]` that has the given score with a point `[D]`. A search that
+/// keeps groups alone and chooses among a group's codes at the end has half the comparisons.
+///
+/// # Safety
+/// As of [`Search`].
+type Choose = unsafe fn(&[f32], &[f32], &[f32], f32) -> usize;
 
 impl Kernel {
     /// Those that this processor has, the best one first.
@@ -38,10 +47,10 @@ impl Kernel {
         #[cfg(target_arch = "x86_64")]
         {
             if is_x86_feature_detected!("avx512f") {
-                found.push(Self { points: 32, codes: 12, search: x86::search_avx512 });
+                found.push(Self { points: 32, codes: 12, search: x86::search_avx512, choose: x86::choose_avx512 });
             }
             if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                found.push(Self { points: 16, codes: 6, search: x86::search_avx2 });
+                found.push(Self { points: 16, codes: 6, search: x86::search_avx2, choose: x86::choose_avx2 });
             }
         }
         found
@@ -85,13 +94,17 @@ pub(crate) fn nearest_by(
     let (points, codes) = (points.f_contiguous()?, codes.f_contiguous()?);
     let (points, codes) = (values(&points), values(&codes));
     let n = points.len() / dim;
-    let (mut scores, mut found, mut squares) = (vec![f32::INFINITY; n], vec![0; n], vec![0.0; n]);
-    let mut out = Out { scores: &mut scores, codes: &mut found, squares: &mut squares };
+    // Written where they stay: a copy of so many numbers would wake libtorch's threads.
+    let empty = |kind| Tensor::f_empty([n as i64], (kind, Device::Cpu));
+    let (mut distances, mut indices, mut squares) = (empty(Kind::Float)?, empty(Kind::Int64)?, vec![0.0; n]);
+    let mut out = Out { scores: values_mut(&mut distances), codes: values_mut(&mut indices), squares: &mut squares };
+    out.scores.fill(f32::INFINITY);
+    out.codes.fill(0);
     let block = (budget / (4 * dim * kernel.codes)).max(1) * kernel.codes;
     for (b, codes) in codes.chunks(block * dim).enumerate() {
         Packed::new(kernel, codes, distance, dim, b * block).search(kernel, points, &mut out);
     }
-    for (score, square) in scores.iter_mut().zip(&squares) {
+    for (score, square) in out.scores.iter_mut().zip(&*out.squares) {
         let far = match distance {
             Distance::SquaredL2 => *score + square,
             Distance::Cosine => *score / square.sqrt().max(SMALL as f32) + 1.0,
@@ -99,14 +112,13 @@ pub(crate) fn nearest_by(
         // Not `max`, which would hide that it is not a number.
         *score = if far < 0.0 { 0.0 } else { far };
     }
-    let found: Vec<i64> = found.into_iter().map(i64::from).collect();
-    Ok(Some(Nearest { indices: Tensor::f_from_slice(&found)?, distances: Tensor::f_from_slice(&scores)? }))
+    Ok(Some(Nearest { indices, distances }))
 }
 
 /// Where the results of some points go.
 struct Out<'a> {
     scores: &'a mut [f32],
-    codes: &'a mut [i32],
+    codes: &'a mut [i64],
     squares: &'a mut [f32],
 }
 
@@ -119,6 +131,16 @@ fn values(tensor: &Tensor) -> &[f32] {
     // SAFETY: such a tensor is that many f32 in a row, which live as long as it and which nobody writes meanwhile: tensors
     // are not Sync, and this thread only reads.
     unsafe { std::slice::from_raw_parts(tensor.data_ptr() as *const f32, tensor.numel()) }
+}
+
+/// The numbers of a new tensor of that type on the CPU.
+fn values_mut<T: Element>(tensor: &mut Tensor) -> &mut [T] {
+    debug_assert!(tensor.is_contiguous() && tensor.kind() == T::KIND && tensor.device() == Device::Cpu);
+    if tensor.numel() == 0 {
+        return &mut [];
+    }
+    // SAFETY: as above, and nobody else has the new tensor.
+    unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast::<T>(), tensor.numel()) }
 }
 
 /// Codes in groups, the last one filled up with codes at an infinite distance.
@@ -166,11 +188,11 @@ impl Packed {
         let outs = out.scores.chunks_mut(chunk).zip(out.codes.chunks_mut(chunk)).zip(out.squares.chunks_mut(chunk));
         let parts = Mutex::new(points.chunks(chunk * self.dim).zip(outs));
         let work = || {
-            let mut panels = vec![0.0; chunk * self.dim];
+            let (mut panels, mut groups) = (vec![0.0; chunk * self.dim], vec![NONE; chunk]);
             loop {
                 let part = parts.lock().unwrap_or_else(PoisonError::into_inner).next();
                 let Some((points, ((scores, codes), squares))) = part else { return };
-                self.part(kernel, points, Out { scores, codes, squares }, &mut panels);
+                self.part(kernel, points, Out { scores, codes, squares }, &mut panels, &mut groups);
             }
         };
         std::thread::scope(|scope| {
@@ -181,8 +203,8 @@ impl Packed {
         });
     }
 
-    /// One chunk; `panels` is its memory.
-    fn part(&self, kernel: &Kernel, points: &[f32], out: Out<'_>, panels: &mut [f32]) {
+    /// One chunk; `panels` and `found` are its memory.
+    fn part(&self, kernel: &Kernel, points: &[f32], out: Out<'_>, panels: &mut [f32], found: &mut [i32]) {
         let (dim, width) = (self.dim, kernel.points);
         if self.first == 0 {
             for (square, row) in out.squares.iter_mut().zip(points.chunks_exact(dim)) {
@@ -196,21 +218,37 @@ impl Packed {
                 }
             }
         }
+        let found = &mut found[..out.scores.len()];
+        found.fill(NONE);
         let groups = (CODE_BYTES / (4 * dim * kernel.codes)).max(1);
         let blocks = self.codes.chunks(groups * kernel.codes * dim).zip(self.offsets.chunks(groups * kernel.codes));
         for (b, (codes, offsets)) in blocks.enumerate() {
-            let first = (self.first + b * groups * kernel.codes) as i32;
-            let outs = out.scores.chunks_mut(width).zip(out.codes.chunks_mut(width));
+            let first = (b * groups) as i32;
+            let outs = out.scores.chunks_mut(width).zip(found.chunks_mut(width));
             for (panel, (scores, found)) in panels.chunks_exact(width * dim).zip(outs) {
                 // The last panel of all may have fewer points than lanes.
-                let (mut best, mut index) = ([f32::INFINITY; LANES], [0; LANES]);
+                let (mut best, mut group) = ([f32::INFINITY; LANES], [NONE; LANES]);
                 best[..scores.len()].copy_from_slice(scores);
-                index[..found.len()].copy_from_slice(found);
+                group[..found.len()].copy_from_slice(found);
                 // SAFETY: `available` found the instruction set; the chunks have the lengths that the loop expects.
-                unsafe { (kernel.search)(panel, codes, offsets, dim, first, &mut best[..width], &mut index[..width]) };
+                unsafe { (kernel.search)(panel, codes, offsets, dim, first, &mut best[..width], &mut group[..width]) };
                 scores.copy_from_slice(&best[..scores.len()]);
-                found.copy_from_slice(&index[..found.len()]);
+                found.copy_from_slice(&group[..found.len()]);
             }
+        }
+        self.choose(kernel, points, out, found);
+    }
+
+    /// The codes of the groups that were found; where none was, an earlier search had found a nearer code.
+    fn choose(&self, kernel: &Kernel, points: &[f32], out: Out<'_>, groups: &[i32]) {
+        let (dim, width) = (self.dim, kernel.codes);
+        let found = groups.iter().zip(out.scores).zip(out.codes).zip(points.chunks_exact(dim));
+        for (((group, score), code), point) in found {
+            let Ok(group) = usize::try_from(*group) else { continue };
+            let (codes, offsets) = (&self.codes[group * width * dim..], &self.offsets[group * width..]);
+            // SAFETY: as of the search.
+            let r = unsafe { (kernel.choose)(point, &codes[..width * dim], &offsets[..width], *score) };
+            *code = (self.first + group * width + r) as i64;
         }
     }
 }
@@ -226,6 +264,9 @@ fn sum_of_squares(row: &[f32]) -> f32 {
     }
     sums.iter().sum::<f32>() + rest.iter().map(|value| value * value).sum::<f32>()
 }
+
+/// The group of a point for which no code of this search was nearer.
+const NONE: i32 = -1;
 
 /// Most points of a panel.
 const LANES: usize = 32;

@@ -52,7 +52,8 @@ fn a_place_that_is_none_is_refused() {
     let (dir, ckpt, yaml, model) = imported("outputs-place");
     // Below a file nothing can lie.
     let out = yaml.join("inner").join("x.ckpt");
-    let import = ["checkpoint", "import", "--from", "taming", text(&ckpt), "--config", text(&yaml), "--out", text(&out)];
+    let import =
+        ["checkpoint", "import", "--from", "taming", text(&ckpt), "--config", text(&yaml), "--out", text(&out)];
     refuse_cleanly(&dir, &import, &["model.yaml"]);
     for layout in ["taming", "diffusers"] {
         refuse_cleanly(
