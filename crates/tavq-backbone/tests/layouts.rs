@@ -90,6 +90,15 @@ fn networks_that_leave_parts_out_are_told_as_latent_diffusion_tells_them() {
     let text = |layout: Layout, published: &Published| {
         layout.write_config(published, Codebook::Table).unwrap_err().to_string()
     };
+    let read = |target: &str| {
+        let network = json!({"ch": 32, "out_ch": 3, "ch_mult": [1, 2], "num_res_blocks": 1, "attn_resolutions": [],
+            "in_channels": 3, "resolution": 16, "z_channels": 12, "double_z": false, "tanh_out": true});
+        let params = json!({"embed_dim": 8, "n_embed": 48, "ddconfig": network});
+        Layout::Taming.read_config(&json!({"model": {"target": target, "params": params}}))
+    };
+    assert!(read("ldm.models.autoencoder.VQModel").unwrap().backbone.tanh_out);
+    let error = read("taming.models.vqgan.VQModel").unwrap_err().to_string();
+    assert!(error.contains("model.params.ddconfig.tanh_out: expected false, found true"), "{error}");
     assert!(text(Layout::Diffusers, &bare).contains("resamp_with_conv: expected true, found false"));
     bare.backbone.resamp_with_conv = true;
     assert!(text(Layout::LlamaGen, &bare).contains("tanh_out: expected false, found true"));

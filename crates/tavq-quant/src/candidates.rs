@@ -7,13 +7,15 @@
 //! batch it is that batch's vector, exact in f32 because the sums are f64.
 
 use tavq_torch::check_shape;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::Result;
-use crate::codebook::{Codebook, Part, vectors_at};
+use crate::codebook::{Codebook, Part, rows, vectors_at};
 use crate::nearest::{Distance, nearest, squares, tile_budget};
 
 const POWER: f64 = -32.0;
+/// Cells of a map below which a product for each map is not faster than one for all of them in rows.
+const FEW: i64 = 256;
 /// Costs are clamped to this range, whose 32nd powers an f64 holds.
 const COST: (f64, f64) = (1e-9, 1e9);
 
@@ -80,8 +82,12 @@ impl Candidates {
     pub(crate) fn likely(latent: &Tensor, book: &Codebook, codes: &Tensor) -> Result<Self> {
         check_shape("latent", latent, &[-1, book.dim(), -1, -1])?;
         let latent = latent.detach().f_to_kind(Kind::Float)?;
-        // [B, D, cells]
-        let vectors = latent.f_flatten(2, -1)?;
+        // [B, D, cells]; of small maps, and elsewhere than on a CPU, all vectors as of one image, since a product of few is slow.
+        let apart = latent.device() == Device::Cpu && latent.size()[2] * latent.size()[3] >= FEW;
+        let vectors = match apart {
+            true => latent.f_flatten(2, -1)?,
+            false => rows(&latent)?.f_transpose(0, 1)?.f_unsqueeze(0)?,
+        };
         let (images, cells) = (vectors.size()[0], vectors.size()[2]);
         let (n, c) = (images * cells, codes.size()[0]);
         // Twice the budget: a product of few rows takes twice as long a row.
@@ -265,10 +271,12 @@ mod tests {
     #[test]
     fn likely_vectors_are_found_in_every_image() {
         // So far apart that each code draws the vector that it is.
-        let vectors = Tensor::randn([3, 5, 2, 4], CPU) * 1000.0;
-        let rows = vectors.permute([0, 2, 3, 1]).reshape([-1, 5]);
-        let all = Tensor::arange(24, (Kind::Int64, Device::Cpu));
-        for distance in [Distance::SquaredL2, Distance::Cosine] {
+        let cases =
+            [[2, 4], [16, 16]].into_iter().flat_map(|size| [(size, Distance::SquaredL2), (size, Distance::Cosine)]);
+        for ([h, w], distance) in cases {
+            let vectors = Tensor::randn([3, 5, h, w], CPU) * 1000.0;
+            let rows = vectors.permute([0, 2, 3, 1]).reshape([-1, 5]);
+            let all = Tensor::arange(3 * h * w, (Kind::Int64, Device::Cpu));
             let book = book(&rows, distance);
             let picked = Candidates::likely(&vectors, &book, &all).unwrap().vectors;
             match distance {

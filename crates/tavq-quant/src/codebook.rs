@@ -205,8 +205,8 @@ pub(crate) struct Part {
     lines: i64,
 }
 
-/// Vectors of a part on a CPU, if a line has no more: laying out the codes anew for each part then costs a hundredth of
-/// searching them.
+/// Vectors of a part for each thread of a CPU, if a line has no more: laying out the codes anew for each part then costs a
+/// hundredth of searching them.
 const PART: i64 = 4096;
 
 impl Part {
@@ -214,7 +214,8 @@ impl Part {
     pub(crate) fn of(latent: &Tensor) -> impl Iterator<Item = Self> + use<> {
         let size = latent.size();
         let (batch, height, width) = (size[0], size[2], size[3]);
-        let most = if latent.device() == Device::Cpu { PART } else { i64::MAX };
+        let most =
+            if latent.device() == Device::Cpu { PART * i64::from(tch::get_num_threads().max(1)) } else { i64::MAX };
         let lines = (most / width.max(1)).clamp(1, height.max(1));
         let images = (most / (lines * width).max(1)).clamp(1, batch.max(1));
         (0..batch).step_by(images as usize).flat_map(move |image| {
@@ -302,7 +303,8 @@ mod tests {
             assert_eq!(found, rows(&latent).unwrap(), "{size:?}");
             let cells = join(parts.iter().map(|p| p.cells(&map).unwrap().reshape([-1])).collect(), &[0]);
             assert_eq!(cells.to_kind(Kind::Int64), map.view([-1]), "{size:?}");
-            assert!(parts.iter().all(|p| p.images * p.lines * size[3] <= PART), "{size:?}");
+            let most = PART * i64::from(tch::get_num_threads());
+            assert!(parts.iter().all(|p| p.images * p.lines * size[3] <= most), "{size:?}");
             let (old, new) = (latent.permute([0, 1, 3, 2]).copy(), latent.zeros_like().permute([0, 1, 3, 2]));
             for part in Part::of(&old) {
                 part.write(&new, &part.vectors(&old).unwrap()).unwrap();

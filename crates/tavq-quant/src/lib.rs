@@ -65,7 +65,7 @@ pub trait Backbone: Send {
     fn levels(&self) -> &[LevelShape];
     /// `[B, 3, H, W]` in `[-1, 1]` to one latent `[B, D, h, w]` per level.
     fn encode(&self, images: &Tensor, train: bool) -> Result<Vec<Tensor>>;
-    /// A latent `[B, D, h, w]` of the last level to images `[B, 3, H, W]`, not clamped.
+    /// A latent `[B, D, h, w]` of the last level, which is not changed, to images `[B, 3, H, W]`, not clamped.
     fn decode(&self, latent: &Tensor, train: bool) -> Result<Tensor>;
     /// [`Backbone::encode`] with quantization in between: hands each level's latent to `quantize` as soon as it is there,
     /// once and in order, and returns these latents. A trainer calls this one alone.
@@ -84,7 +84,8 @@ pub trait Backbone: Send {
 /// What quantizing a latent gives.
 #[derive(Debug)]
 pub struct Quantized {
-    /// `[B, D, h, w]`: the codes, with the gradient estimator's path to the encoder.
+    /// `[B, D, h, w]`: the codes, with the gradient estimator's path to the encoder. Not to be changed in place: the loss may
+    /// need it for its gradient.
     pub latent: Tensor,
     /// `[B, h, w]`, int64, in `0..K`; of several indices a cell `[B, h, w, depth]`, where -1 marks one that a training step
     /// left out.

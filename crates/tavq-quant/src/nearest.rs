@@ -174,7 +174,16 @@ mod tests {
     #[test]
     fn tiles_and_registers_find_the_same() {
         for distance in [Distance::SquaredL2, Distance::Cosine] {
-            for (n, k, dim) in [(1, 1, 1), (3, 13, 2), (33, 12, 1), (700, 95, 3), (70, 700, 17), (600, 5, 300)] {
+            for (n, k, dim) in [
+                (1, 1, 1),
+                (3, 13, 2),
+                (33, 12, 1),
+                (700, 95, 3),
+                (70, 700, 17),
+                (600, 5, 300),
+                (40, 300, 300),
+                (70, 5000, 17),
+            ] {
                 let (points, codes) = (whole(n, dim), whole(k, dim));
                 let table = Table::new(&codes, distance).unwrap();
                 for budget in [400, 5000, 1 << 20] {

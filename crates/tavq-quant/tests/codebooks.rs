@@ -57,13 +57,75 @@ fn beta_weighs_the_term_that_the_form_names() {
 
 #[test]
 fn the_latent_holds_the_codes_bit_for_bit_and_passes_its_gradient_on() {
-    let (_store, quantizer) = build(&QuantizerConfig::Vq(VqConfig { codes: 6, ..VqConfig::default() }), 4);
-    let z = (noise(&[2, 4, 3, 3], 1) * 1e4).set_requires_grad(true);
-    let q = quantizer.quantize(&z, true).unwrap();
-    assert_eq!(q.latent.detach(), quantizer.lookup(&q.indices).unwrap().detach().permute([0, 3, 1, 2]));
-    let direction = noise(&[2, 4, 3, 3], 2);
-    (&q.latent * &direction).sum(Kind::Float).backward();
-    assert_eq!(z.grad(), direction);
+    let kinds = [
+        QuantizerConfig::Vq(VqConfig { codes: 6, ..VqConfig::default() }),
+        QuantizerConfig::Ema(EmaConfig { codes: 6, ..EmaConfig::default() }),
+        QuantizerConfig::Ema(EmaConfig { codes: 6, normalize: true, ..EmaConfig::default() }),
+        QuantizerConfig::Cvq(CvqConfig { codes: 6, ..CvqConfig::default() }),
+    ];
+    // In rows, with channels last, and a window of a larger latent.
+    let layouts = [
+        noise(&[2, 4, 3, 3], 1),
+        noise(&[2, 3, 3, 4], 1).permute([0, 3, 1, 2]),
+        noise(&[2, 4, 5, 7], 1).narrow(2, 1, 3).narrow(3, 2, 3),
+    ];
+    for config in kinds {
+        let unit = matches!(&config, QuantizerConfig::Ema(ema) if ema.normalize);
+        let (_store, quantizer) = build(&config, 4);
+        for z in &layouts {
+            let z = (z * 1e4).set_requires_grad(true);
+            let q = quantizer.quantize(&z, true).unwrap();
+            assert_eq!(q.latent.detach(), quantizer.lookup(&q.indices).unwrap().detach().permute([0, 3, 1, 2]));
+            let direction = noise(&[2, 4, 3, 3], 2);
+            (&q.latent * &direction).sum(Kind::Float).backward();
+            // Of unit vectors it passes the normalisation, which takes what is along them.
+            let expected = match unit {
+                false => direction,
+                true => {
+                    let norm = z.detach().norm_scalaropt_dim(2.0, [1].as_slice(), true);
+                    let along = z.detach() / &norm;
+                    let part = (&along * &direction).sum_dim_intlist([1].as_slice(), true, Kind::Float);
+                    (&direction - along * part) / norm
+                }
+            };
+            let most = if unit { 1e-9 } else { 0.0 };
+            assert!(gap(&z.grad(), &expected) <= most, "{config:?}");
+        }
+    }
+}
+
+/// More vectors than a search takes at a time, against plain sums in f64.
+#[test]
+fn a_step_of_cvq_through_many_parts() {
+    let (n, k, dim) = (2 * 70 * 190, 5i64, 3i64);
+    let config = CvqConfig { codes: k, anchor: Anchor::Closest, distance: Distance::SquaredL2, ..CvqConfig::default() };
+    let beta = config.beta;
+    let (store, mut quantizer) = build(&QuantizerConfig::Cvq(config), dim);
+    let codes = noise(&[k, dim], 3);
+    set(&store, "embedding.weight", &codes);
+    let latent = noise(&[2, dim, 70, 190], 4).set_requires_grad(true);
+    let q = quantizer.quantize(&latent, true).unwrap();
+    q.loss.backward();
+    let (rows, codes) = (latent.detach().permute([0, 2, 3, 1]).reshape([n, dim]), codes.to_kind(Kind::Double));
+    let rows = rows.to_kind(Kind::Double);
+    let apart = (rows.unsqueeze(1) - codes.unsqueeze(0)).square().sum_dim_intlist([2].as_slice(), false, Kind::Double);
+    let indices = apart.argmin(1, false);
+    assert_eq!(q.indices.view([-1]), indices);
+    let gaps = codes.index_select(0, &indices) - &rows;
+    let mean = gaps.square().mean(Kind::Double).double_value(&[]);
+    assert!((q.loss.double_value(&[]) - (1.0 + beta) * mean).abs() < 1e-6 * mean);
+    let slope = Tensor::zeros_like(&codes).index_add(0, &indices, &gaps) * (2.0 / gaps.numel() as f64);
+    let rounding = 1e-5 * slope.abs().max().double_value(&[]);
+    assert!(gap(&variable(&store, "embedding.weight").grad(), &slope) < rounding);
+    // Every code moves to the vector that is nearest to it; its use is the share of its cells.
+    let update = quantizer.batch_update().unwrap();
+    let statistics = update.collect(&latent, &q).unwrap();
+    update.apply(&statistics, 0).unwrap();
+    let used = indices.bincount::<Tensor>(None, k).to_kind(Kind::Double) / n as f64 * 0.01;
+    assert!(gap(&variable(&store, "embed_prob"), &used) < 1e-7);
+    let pull = (&used * (-10.0 * k as f64 / 0.01) - 1e-3).exp().unsqueeze(1);
+    let expected = &codes * (1.0 - &pull) + rows.index_select(0, &apart.argmin(0, false)) * &pull;
+    assert!(gap(&variable(&store, "embedding.weight"), &expected) < 1e-6);
 }
 
 #[test]

@@ -21,6 +21,8 @@ fn step(anchor: Anchor, images: i64) {
 
 #[test]
 fn a_step_of_cvq_holds_few_copies_of_the_latent() {
+    // Parts grow with the threads.
+    tch::set_num_threads(1);
     // As the `tavq` command does; what the allocator leaves between its blocks otherwise is more than what is measured.
     let keeps = keep_freed_memory();
     for anchor in [Anchor::Closest, Anchor::ProbRandom] {

@@ -96,11 +96,13 @@ pub enum TrainError {
 impl TrainError {
     /// Whether the caller's input is at fault (exit code 2) rather than the work (exit code 1).
     pub fn is_input(&self) -> bool {
-        use std::io::ErrorKind::{InvalidData, IsADirectory, NotADirectory, NotFound, PermissionDenied};
+        use std::io::ErrorKind as Kind;
         match self {
             // A path that the caller named may be wrong; a full disk or a broken one is not in his hands.
             Self::Io { source, .. } => {
-                matches!(source.kind(), NotFound | PermissionDenied | IsADirectory | NotADirectory | InvalidData)
+                let paths = [Kind::NotFound, Kind::AlreadyExists, Kind::PermissionDenied, Kind::ReadOnlyFilesystem];
+                let others = [Kind::IsADirectory, Kind::NotADirectory, Kind::InvalidData, Kind::InvalidInput];
+                paths.contains(&source.kind()) || others.contains(&source.kind())
             }
             Self::Diverged { .. } | Self::Interrupted { .. } | Self::Torch(_) | Self::Picture { .. } => false,
             _ => true,

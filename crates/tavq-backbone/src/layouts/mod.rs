@@ -173,6 +173,11 @@ impl Published {
         self.backbone.stages()
     }
 
+    /// Whether latent-diffusion has the network and taming-transformers has not; the former knows no codebook but a table.
+    pub fn beyond_taming(&self) -> bool {
+        !self.backbone.mid_attention || self.backbone.tanh_out
+    }
+
     /// Number of values of the model, codebook included, without building it.
     pub fn values(&self) -> f64 {
         size::values(self)

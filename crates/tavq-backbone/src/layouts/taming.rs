@@ -64,6 +64,15 @@ pub(super) fn read(value: &Value) -> Result<Published, LayoutError> {
         "none" => false,
         other => return Err(LayoutError::config(join("ddconfig.attn_type").as_str(), "vanilla or none", other)),
     };
+    let target = match place.strip_suffix("params") {
+        Some(above) => above.split('.').filter(|key| !key.is_empty()).try_fold(value, |v, key| v.get(key)),
+        None => None,
+    };
+    let target = target.and_then(|model| model.get("target")).and_then(Value::as_str);
+    if target.is_some_and(|name| name.starts_with("taming.")) {
+        // Passed over by that network.
+        key("tanh_out", false, net.tanh_out)?;
+    }
     let number = |name: &str| match params.get(name) {
         Some(value) => part::<i64>(&join(name), value),
         None => Err(LayoutError::config(&join(name), "a whole number", "none")),
@@ -114,7 +123,7 @@ pub(super) fn write(published: &Published, kind: Codebook) -> Result<String, Lay
     only("backbone.norm_num_groups", &32, &c.norm_num_groups)?;
     let target = match kind {
         // taming's network has no such parts, and would pass over the keys that name them.
-        _ if !c.mid_attention || c.tanh_out => latent_diffusion(c, kind)?,
+        _ if published.beyond_taming() => latent_diffusion(c, kind)?,
         Codebook::Table => "taming.models.vqgan.VQModel",
         Codebook::Averages => "taming.models.vqgan.EMAVQ",
         Codebook::Gumbel => "taming.models.vqgan.GumbelVQ",

@@ -8,6 +8,7 @@
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+use std::mem::MaybeUninit;
 use std::sync::{Mutex, PoisonError};
 
 use tch::kind::Element;
@@ -97,9 +98,8 @@ pub(crate) fn nearest_by(
     // Written where they stay: a copy of so many numbers would wake libtorch's threads.
     let empty = |kind| Tensor::f_empty([n as i64], (kind, Device::Cpu));
     let (mut distances, mut indices, mut squares) = (empty(Kind::Float)?, empty(Kind::Int64)?, vec![0.0; n]);
-    let mut out = Out { scores: values_mut(&mut distances), codes: values_mut(&mut indices), squares: &mut squares };
-    out.scores.fill(f32::INFINITY);
-    out.codes.fill(0);
+    let (scores, codes_found) = (filled(&mut distances, f32::INFINITY), filled(&mut indices, 0));
+    let mut out = Out { scores, codes: codes_found, squares: &mut squares };
     let block = (budget / (4 * dim * kernel.codes)).max(1) * kernel.codes;
     for (b, codes) in codes.chunks(block * dim).enumerate() {
         Packed::new(kernel, codes, distance, dim, b * block).search(kernel, points, &mut out);
@@ -133,14 +133,19 @@ fn values(tensor: &Tensor) -> &[f32] {
     unsafe { std::slice::from_raw_parts(tensor.data_ptr() as *const f32, tensor.numel()) }
 }
 
-/// The numbers of a new tensor of that type on the CPU.
-fn values_mut<T: Element>(tensor: &mut Tensor) -> &mut [T] {
+/// The numbers of a new tensor of that type on the CPU, all of them set to `value`.
+fn filled<T: Element + Copy>(tensor: &mut Tensor, value: T) -> &mut [T] {
     debug_assert!(tensor.is_contiguous() && tensor.kind() == T::KIND && tensor.device() == Device::Cpu);
     if tensor.numel() == 0 {
         return &mut [];
     }
-    // SAFETY: as above, and nobody else has the new tensor.
-    unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast::<T>(), tensor.numel()) }
+    // SAFETY: as above, and nobody else has the new tensor; its numbers may be anything until they are written.
+    let places = unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast::<MaybeUninit<T>>(), tensor.numel()) };
+    for place in places.iter_mut() {
+        place.write(value);
+    }
+    // SAFETY: each of them was written.
+    unsafe { &mut *(std::ptr::from_mut(places) as *mut [T]) }
 }
 
 /// Codes in groups, the last one filled up with codes at an infinite distance.

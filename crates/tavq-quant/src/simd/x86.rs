@@ -71,7 +71,9 @@ macro_rules! search {
                     *sum = code.mul_add(*value, *sum);
                 }
             }
-            sums.iter().position(|sum| *sum == best).unwrap_or(0)
+            let found = sums.iter().position(|sum| *sum == best);
+            debug_assert!(found.is_some(), "the group of another point");
+            found.unwrap_or(0)
         }
     };
 }

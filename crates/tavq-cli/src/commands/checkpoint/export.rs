@@ -51,7 +51,8 @@ pub(crate) fn run(args: &ExportArgs, registry: &Registry) -> Outcome {
         // Codes of length 1 are found alike by the distance and by the cosine.
         (plain.projected, plain.published.normalize) = (true, false);
     }
-    if plain.kind == Codebook::Averages && (plain.projected || layout != Layout::Taming) {
+    let averages = layout == Layout::Taming && !plain.projected && !plain.published.beyond_taming();
+    if plain.kind == Codebook::Averages && !averages {
         plain.kind = Codebook::Table;
     }
     let text = layout.write_config(&plain.published, plain.kind)?;

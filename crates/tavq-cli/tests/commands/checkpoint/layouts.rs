@@ -143,6 +143,20 @@ fn a_network_of_latent_diffusion_without_attention_comes_back() {
     import("taming", &out, Some(&out.with_extension("yaml")), &back);
     assert!(contents(&back) == contents(&model));
     assert_eq!(inspect(&back)["config"], inspect(&model)["config"]);
+    // Moving averages, for which latent-diffusion has no class, go out as a table.
+    let mut averages = network(&bare);
+    let table = ("quantize.embedding.embed_avg".to_owned(), formula("quantize.embedding.embed_avg", &[48, 8]));
+    averages.extend([
+        table,
+        ("quantize.embedding.cluster_size".to_owned(), Tensor::ones([48], (Kind::Float, Device::Cpu))),
+    ]);
+    pickle(&ckpt, Some("state_dict"), &averages);
+    import("taming", &ckpt, Some(&yaml), &model);
+    assert!(inspect(&model)["config"].as_str().unwrap().contains("kind = \"ema\""));
+    succeed(&["checkpoint", "export", "--to", "taming", text(&model), "--out", text(&out)]);
+    assert_eq!(std::fs::read_to_string(out.with_extension("yaml")).unwrap(), config);
+    import("taming", &out, Some(&out.with_extension("yaml")), &model);
+    assert!(contents(&back) == contents(&model));
 }
 
 #[test]

@@ -51,14 +51,18 @@ fn an_output_never_replaces_an_input() {
 fn a_place_that_is_none_is_refused() {
     let (dir, ckpt, yaml, model) = imported("outputs-place");
     // Below a file nothing can lie.
-    let out = yaml.join("inner").join("x.ckpt");
-    let import =
-        ["checkpoint", "import", "--from", "taming", text(&ckpt), "--config", text(&yaml), "--out", text(&out)];
-    refuse_cleanly(&dir, &import, &["model.yaml"]);
+    for out in [yaml.join("x.ckpt"), yaml.join("inner").join("x.ckpt")] {
+        a_place_is_refused(&dir, &ckpt, &yaml, &model, &out);
+    }
+}
+
+fn a_place_is_refused(dir: &Path, ckpt: &Path, yaml: &Path, model: &Path, out: &Path) {
+    let import = ["checkpoint", "import", "--from", "taming", text(ckpt), "--config", text(yaml), "--out", text(out)];
+    refuse_cleanly(dir, &import, &["model.yaml"]);
     for layout in ["taming", "diffusers"] {
         refuse_cleanly(
-            &dir,
-            &["checkpoint", "export", "--to", layout, text(&model), "--out", text(&out)],
+            dir,
+            &["checkpoint", "export", "--to", layout, text(model), "--out", text(out)],
             &["model.yaml"],
         );
     }
