@@ -7,7 +7,8 @@ fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");
     // torch-sys hands its library folder to direct dependents (`links = "tch"`); the headers lie beside it.
     let Some(lib) = std::env::var_os("DEP_TCH_LIBTORCH_LIB").map(PathBuf::from) else {
-        panic!("torch-sys did not say where libtorch lies; run `cargo xtask setup`");
+        println!("cargo::error=torch-sys did not say where libtorch lies; run `cargo xtask setup`");
+        return;
     };
     let include = lib.parent().map(|p| p.join("include")).unwrap_or_default();
     cc::Build::new()

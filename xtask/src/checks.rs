@@ -75,6 +75,13 @@ fn torch_steps(report: &mut Report) -> Result<(), Failed> {
         let mut cargo = environment.cargo();
         workspace::run(cargo.args(["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"]))
     })?;
+    // What is left says `#[expect(.., reason = ..)]`: why no input can get there.
+    report.step("no panic outside tests", |_| {
+        let mut cargo = environment.cargo();
+        cargo.args(["clippy", "--workspace", "--lib", "--bins", "--all-features", "--", "--deny", "warnings"]);
+        let lints = ["unwrap_used", "expect_used", "panic", "unreachable", "todo", "unimplemented"];
+        workspace::run(cargo.args(lints.iter().flat_map(|lint| ["--deny".to_owned(), format!("clippy::{lint}")])))
+    })?;
     report.step("tests and doctests (crates on tch)", |counts| {
         let mut cargo = environment.cargo();
         cargo.args(["test", "--workspace"]).args(PURE.iter().flat_map(|package| ["--exclude", package]));

@@ -170,7 +170,7 @@ fn a_plan_lists_what_is_wrong_and_what_is_beside_the_model() {
         panic!("another error");
     };
     assert_eq!(problems.len(), 2, "{problems:?}");
-    assert_eq!(problems[1], "vq.quantize.more: not expected");
+    assert_eq!(problems[1], "vq.quantize.more: not expected, found shape []");
     assert!(problems[0].ends_with("found [7]"));
     let nothing = plan(Layout::Diffusers, 2, &ours, &foreign, Some("gone")).unwrap_err().to_string();
     assert!(nothing.contains("such as gone.") && nothing.contains(", found "), "{nothing}");

@@ -54,27 +54,21 @@ enum Command {
 /// The backbones and quantizers of this workspace.
 pub fn standard_registry() -> Registry {
     Registry::default()
-        .backbone("vqgan", |path, table| Ok(parse::<BackboneConfig>("model.backbone", "vqgan", table)?.build(path)?))
-        .backbone("vqvae", |path, table| Ok(parse::<BackboneConfig>("model.backbone", "vqvae", table)?.build(path)?))
-        .backbone("vit", |path, table| Ok(parse::<BackboneConfig>("model.backbone", "vit", table)?.build(path)?))
-        .quantizer("vq", |path, table, dim| Ok(quantizer("vq", table)?.build(path, dim)?))
-        .quantizer("ema", |path, table, dim| Ok(quantizer("ema", table)?.build(path, dim)?))
-        .quantizer("cvq", |path, table, dim| Ok(quantizer("cvq", table)?.build(path, dim)?))
-        .quantizer("fsq", |path, table, dim| Ok(quantizer("fsq", table)?.build(path, dim)?))
-        .quantizer("gumbel", |path, table, dim| Ok(quantizer("gumbel", table)?.build(path, dim)?))
-        .quantizer("lfq", |path, table, dim| Ok(quantizer("lfq", table)?.build(path, dim)?))
-        .quantizer("residual", |path, table, dim| Ok(quantizer("residual", table)?.build(path, dim)?))
-        .quantizer("simvq", |path, table, dim| Ok(quantizer("simvq", table)?.build(path, dim)?))
+        .backbone("vqgan", |path, table| Ok(BackboneConfig::Vqgan(parse_table("model.backbone", table)?).build(path)?))
+        .backbone("vqvae", |path, table| Ok(BackboneConfig::Vqvae(parse_table("model.backbone", table)?).build(path)?))
+        .backbone("vit", |path, table| Ok(BackboneConfig::Vit(parse_table("model.backbone", table)?).build(path)?))
+        .quantizer("vq", |path, table, dim| Ok(QuantizerConfig::Vq(quantizer(table)?).build(path, dim)?))
+        .quantizer("ema", |path, table, dim| Ok(QuantizerConfig::Ema(quantizer(table)?).build(path, dim)?))
+        .quantizer("cvq", |path, table, dim| Ok(QuantizerConfig::Cvq(quantizer(table)?).build(path, dim)?))
+        .quantizer("fsq", |path, table, dim| Ok(QuantizerConfig::Fsq(quantizer(table)?).build(path, dim)?))
+        .quantizer("gumbel", |path, table, dim| Ok(QuantizerConfig::Gumbel(quantizer(table)?).build(path, dim)?))
+        .quantizer("lfq", |path, table, dim| Ok(QuantizerConfig::Lfq(quantizer(table)?).build(path, dim)?))
+        .quantizer("residual", |path, table, dim| Ok(QuantizerConfig::Residual(quantizer(table)?).build(path, dim)?))
+        .quantizer("simvq", |path, table, dim| Ok(QuantizerConfig::SimVq(quantizer(table)?).build(path, dim)?))
 }
 
-fn quantizer(kind: &str, table: toml::Table) -> tavq_train::Result<QuantizerConfig> {
-    parse("model.quantizer", kind, table)
-}
-
-/// Reads one of the standard configurations, which are told apart by `kind`.
-fn parse<T: serde::de::DeserializeOwned>(field: &str, kind: &str, mut table: toml::Table) -> tavq_train::Result<T> {
-    table.insert("kind".to_owned(), kind.into());
-    parse_table(field, table)
+fn quantizer<T: serde::de::DeserializeOwned>(table: toml::Table) -> tavq_train::Result<T> {
+    parse_table("model.quantizer", table)
 }
 
 /// Runs the command line of this process. Exit code 0, 1 (the work failed) or 2 (bad usage or input).

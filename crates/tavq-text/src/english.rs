@@ -31,7 +31,7 @@ impl EnglishSplitter {
     /// A splitter with the built-in weights.
     pub fn new(config: SplitConfig) -> Self {
         static MODEL: OnceLock<Arc<Model>> = OnceLock::new();
-        // The bytes are part of the binary, and a test reads them: no input can make this fail.
+        #[expect(clippy::expect_used, reason = "the bytes are part of the binary, and a test reads them")]
         let model = MODEL.get_or_init(|| Arc::new(Model::read(WEIGHTS).expect("the built-in weights are whole")));
         Self { model: Arc::clone(model), config }
     }

@@ -47,7 +47,7 @@ fn load(
     for (name, variable) in &variables {
         let full = format!("{prefix}{name}");
         match file.shape(&full) {
-            None => problems.push(format!("{full}: missing")),
+            None => problems.push(format!("{full}: missing, expected shape {:?}", variable.size())),
             Some(found) if found != variable.size() => {
                 problems.push(format!("{full}: expected shape {:?}, found {found:?}", variable.size()));
             }
@@ -60,7 +60,7 @@ fn load(
     }
     for name in names {
         if name.starts_with(prefix) && !known.contains(&name) {
-            problems.push(format!("{name}: not expected"));
+            problems.push(format!("{name}: not expected, found shape {:?}", file.shape(&name).unwrap_or_default()));
         }
     }
     if !problems.is_empty() {
@@ -96,7 +96,9 @@ mod tests {
         let _b = store.root().zeros("b", &[4]);
         let _c = store.root().zeros("c", &[1]);
         let text = load_variables(&store, &file, "m.").unwrap_err().to_string();
-        for part in ["m.b: expected shape [4], found [3]", "m.c: missing", "m.x: not expected"] {
+        for part in
+            ["m.b: expected shape [4], found [3]", "m.c: missing, expected shape [", "m.x: not expected, found shape ["]
+        {
             assert!(text.contains(part), "{text}");
         }
         assert_eq!(a.sum(Kind::Float).double_value(&[]), 0.0);

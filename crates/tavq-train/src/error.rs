@@ -96,13 +96,21 @@ pub enum TrainError {
 impl TrainError {
     /// Whether the caller's input is at fault (exit code 2) rather than the work (exit code 1).
     pub fn is_input(&self) -> bool {
-        use std::io::ErrorKind as Kind;
+        use std::io::ErrorKind::*;
         match self {
             // A path that the caller named may be wrong; a full disk or a broken one is not in his hands.
             Self::Io { source, .. } => {
-                let paths = [Kind::NotFound, Kind::AlreadyExists, Kind::PermissionDenied, Kind::ReadOnlyFilesystem];
-                let others = [Kind::IsADirectory, Kind::NotADirectory, Kind::InvalidData, Kind::InvalidInput];
-                paths.contains(&source.kind()) || others.contains(&source.kind())
+                matches!(
+                    source.kind(),
+                    NotFound
+                        | AlreadyExists
+                        | NotADirectory
+                        | IsADirectory
+                        | PermissionDenied
+                        | ReadOnlyFilesystem
+                        | InvalidData
+                        | InvalidInput
+                )
             }
             Self::Diverged { .. } | Self::Interrupted { .. } | Self::Torch(_) | Self::Picture { .. } => false,
             _ => true,

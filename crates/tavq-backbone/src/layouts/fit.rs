@@ -86,7 +86,10 @@ pub fn plan(
         let names = [Some(theirs.clone()), older_name(layout, &theirs)].into_iter().flatten();
         let found = names.map(|n| format!("{prefix}{n}")).find_map(|n| by_name.get_key_value(n.as_str()));
         match found {
-            None => problems.push(format!("{prefix}{theirs}: missing")),
+            None => {
+                let expected = layout.shape_of(ours, shape);
+                problems.push(format!("{prefix}{theirs}: missing, expected shape {expected:?}"));
+            }
             Some((name, found)) => {
                 used.insert(*name);
                 if same(found, shape) {
@@ -102,7 +105,7 @@ pub fn plan(
     for name in names.into_iter().filter(|n| !used.contains(n)) {
         match beside(name, &prefix) {
             Some(group) => *ignored.entry(group).or_default() += 1,
-            None => problems.push(format!("{name}: not expected")),
+            None => problems.push(format!("{name}: not expected, found shape {:?}", by_name[name])),
         }
     }
     if !variables.is_empty() && used.is_empty() {

@@ -77,6 +77,8 @@ fn train() {
     with(&["--config", config, "--set", "model.quantizer.codes=0"], &["codes", "found 0"]);
     with(&["--config", config, "--set", "model.backbone.width=3"], &["model.backbone", "width"]);
     with(&["--config", config, "--set", "model.backbone.ch=33"], &["ch", "multiple of 32", "33"]);
+    with(&["--config", config, "--set", "model.backbone.ch=a"], &["model.backbone.ch: ", "\"a\""]);
+    with(&["--config", config, "--set", "model.quantizer.codes=1.5"], &["model.quantizer.codes: ", "1.5"]);
     with(&["--config", config, "--set", "align.epsilon=-1"], &["align", "epsilon", "-1"]);
     with(&["--config", config, "--set", "run.device=tpu"], &["run.device", "tpu"]);
     with(&["--config", config, "--set", "text.encoder=nowhere"], &["nowhere"]);

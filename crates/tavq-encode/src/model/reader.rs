@@ -111,7 +111,7 @@ impl Reader {
                 return Ok(self.file.get(&full)?.f_to_kind(Kind::Float)?.f_to_device(self.device)?);
             }
             Some(found) => self.problems.push(format!("{full}: expected shape {shape:?}, found {found:?}")),
-            None => self.problems.push(format!("{full}: missing")),
+            None => self.problems.push(format!("{full}: missing, expected shape {shape:?}")),
         }
         Ok(Tensor::f_zeros([0], (Kind::Float, self.device))?)
     }

@@ -225,6 +225,8 @@ macro_rules! call {
     };
 }
 
+/// The loops take pointers, so each function asserts the lengths they rely on. Solvers cut all slices from matrices whose shapes
+/// `Problem` has checked: no input gets to an assertion.
 impl Kernel {
     /// `out_rj = 2^(potential_j - cost_rj * scale + shift_r)`; the sum of each row. All slices have one length, but
     /// `out` holds the `R` rows one after the other.
